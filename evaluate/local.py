@@ -1,0 +1,544 @@
+"""Language models in this process: base, base at its best, tuned. One load; the adapter is switched, not reloaded.
+
+Speed comes from three things that change no answer beyond bf16's rounding, which the fixed batch plan keeps constant:
+the tokens that all prompts share are computed once and their keys and values reused; batches hold prompts of like
+length; and 4-bit weights are unpacked once on a CPU (the same numbers that bitsandbytes would unpack in every step).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tamis.errors import RecipeError
+from tamis.evaluate import prompting
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing
+from tamis.evaluate.task import Item
+from tamis.models import (
+    Quantisation,
+    adapter_identity,
+    best_device,
+    load_adapter,
+    load_model,
+    load_tokenizer,
+    quantisation_of,
+    resolve,
+    weights_sha256,
+)
+from tamis.recipe import Recipe, Task
+from tamis.record import canonical_json
+from tamis.run import file_sha256
+
+MIN_PREFIX = 8  # tokens; below it, copying the prefix costs more than computing it
+REFERENCE_CHUNK = 32  # reference tokens scored at a time: bounds the logits held (batch x chunk x vocabulary)
+DECODING = {"strategy": "greedy", "temperature": 0}
+
+
+def quantised(recipe: Recipe) -> Quantisation:
+    """How the base is loaded: as it was for training, since base and tuned must differ by the adapter only."""
+    return quantisation_of(recipe.train)
+
+
+def adapter_sha256(folder: Path) -> str:
+    """Identity of an adapter (or of fully tuned weights)."""
+    adapter = folder / "adapter_model.safetensors"
+    return file_sha256(adapter) if adapter.is_file() else weights_sha256(folder)
+
+
+@dataclasses.dataclass
+class Engine:
+    """A loaded model with its tokenizer, and the adapter on it, if any."""
+
+    model: Any
+    tokenizer: Any
+    about: dict[str, Any]
+    adapter: dict[str, Any] | None
+
+    @classmethod
+    def load(cls, name: str, adapter: str | None, quantisation: Quantisation, recipe: Recipe) -> Engine:
+        """Load a model and put an adapter on it.
+
+        Raises:
+            RecipeError: no such model, or an adapter that does not belong to it or does nothing.
+            MissingExtra: torch, transformers, peft or bitsandbytes is not installed.
+        """
+        resolved = resolve(name, trust_remote_code=recipe.train.trust_remote_code)
+        tokenizer = load_tokenizer(resolved)
+        unpacked = _worth_unpacking(resolved.path, quantisation)
+        model = load_model(resolved, quantisation, unpacked=unpacked)
+        about = {
+            "model": {"name": resolved.name, "source": resolved.source, "quantisation": quantisation},
+            "model_sha256": resolved.sha256,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+        }
+        attached = None
+        if adapter is not None:
+            model = load_adapter(model, Path(adapter))
+            attached = {"sha256": adapter_sha256(Path(adapter)), "identity": adapter_identity(Path(adapter))}
+        return cls(model.eval(), tokenizer, about, attached)
+
+    @contextlib.contextmanager
+    def as_(self, tuned: bool) -> Iterator[None]:
+        """Answer as the tuned model or as the base, without gradients."""
+        import torch
+
+        off = self.adapter is not None and not tuned
+        with torch.inference_mode(), self.model.disable_adapter() if off else contextlib.nullcontext():
+            yield
+
+    @functools.cached_property
+    def stop_ids(self) -> set[int]:
+        """Tokens that end an answer: the model's, the tokenizer's, and what the template puts behind an answer."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = configured if isinstance(configured, list) else [configured]
+        named = prompting.stop_token(self.tokenizer)
+        template = self.tokens(named)[:1] if named else []
+        return {i for i in (*ids, self.tokenizer.eos_token_id, *template) if i is not None}
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt; the template has put the special tokens in."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _worth_unpacking(folder: Path, quantisation: str) -> bool:
+    """Whether to hold 4-bit weights at full width: on a CPU, where half of the free memory holds them.
+
+    The numbers are those that bitsandbytes would unpack in every step, so the logits are bit-identical; SmolLM2-135M
+    answers twice as many tokens per second on two cores, one request at a time.
+    """
+    if quantisation not in ("nf4", "fp4") or best_device() != "cpu":
+        return False
+    with contextlib.suppress(ValueError, OSError):
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        stored = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+        return 2 * stored < free / 2  # stored in 16 bits, held in up to 32
+    return False
+
+
+# -------------------------------------------------------------------------------------------------- forward passes
+
+
+class Runner:
+    """Batches of prompts that share a prefix, on one engine in one state of its adapter."""
+
+    def __init__(self, engine: Engine, tuned: bool, prefix: list[int]):
+        self.engine, self.tuned, self.prefix = engine, tuned, prefix
+        self._cache: Any = None
+
+    def _expanded(self, size: int) -> Any:
+        """A cache that holds the prefix for a batch."""
+        from transformers import DynamicCache
+
+        model = self.engine.model
+        if self._cache is None:
+            self._cache = DynamicCache(config=model.config)
+            if self.prefix:
+                self._forward([self.prefix], self._cache, None, None)
+        cache = copy.deepcopy(self._cache)
+        if self.prefix and size > 1:
+            cache.batch_repeat_interleave(size)
+        return cache
+
+    def _forward(self, ids: Any, cache: Any, mask: Any, positions: Any, keep: int = 1) -> Any:
+        """Logits of the last `keep` positions, shape (batch, keep, vocabulary), in the model's type."""
+        import torch
+
+        model = self.engine.model
+        given = torch.as_tensor(ids, device=model.device)
+        out = model(
+            input_ids=given,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        return out.logits[:, -keep:]
+
+    def prefill(self, prompts: Sequence[list[int]]) -> State:
+        """Read the prompts (without the prefix), padded on the left."""
+        import torch
+
+        device = self.engine.model.device
+        width = max(len(p) for p in prompts)
+        pad = self.engine.tokenizer.pad_token_id or 0
+        ids = torch.full((len(prompts), width), pad, device=device)
+        mask = torch.ones((len(prompts), len(self.prefix) + width), dtype=torch.long, device=device)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.as_tensor(prompt, device=device)
+            mask[row, len(self.prefix) : len(self.prefix) + width - len(prompt)] = 0
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, len(self.prefix) :]
+        cache = self._expanded(len(prompts))
+        logits = self._forward(ids, cache, mask, positions)[:, -1].float()
+        return State(cache, mask, logits, positions[:, -1] + 1)
+
+    def step(self, state: State, ids: Any, keep: int = 1, valid: Any = None) -> tuple[State, Any]:
+        """Read further tokens, shape (batch, t); `valid` marks those that are not padding."""
+        import torch
+
+        valid = torch.ones_like(ids) if valid is None else valid
+        mask = torch.cat([state.mask, valid], dim=1)
+        positions = state.next_position[:, None] + torch.arange(ids.shape[1], device=ids.device)[None]
+        logits = self._forward(ids, state.cache, mask, positions, keep).float()
+        return State(state.cache, mask, logits[:, -1], state.next_position + ids.shape[1]), logits
+
+    def greedy(self, state: State, max_tokens: int) -> list[tuple[list[int], str]]:
+        """The most likely token, one after another, until a stop token or the limit."""
+        import torch
+
+        stops = torch.as_tensor(sorted(self.engine.stop_ids), device=state.logits.device)
+        made: list[Any] = []
+        running = torch.ones(len(state.logits), dtype=torch.bool, device=state.logits.device)
+        for place in range(max_tokens):
+            token = state.logits.argmax(-1)
+            made.append(torch.where(running, token, torch.full_like(token, -1)))
+            running = running & ~torch.isin(token, stops)
+            if place + 1 == max_tokens or not bool(running.any()):
+                break
+            state, _ = self.step(state, token[:, None])
+        rows = torch.stack(made, dim=1).tolist()
+        return [_cut(row, self.engine.stop_ids) for row in rows]
+
+    def likelihood(self, state: State, references: Sequence[list[int]]) -> list[float]:
+        """Negative log-likelihood in nats of each reference after its prompt, summed over its tokens.
+
+        Works on a copy: what is generated afterwards does not see the references.
+        """
+        import torch
+
+        device = state.logits.device
+        state = dataclasses.replace(state, cache=copy.deepcopy(state.cache))
+        width = max(len(r) for r in references)
+        ids = torch.zeros((len(references), width), dtype=torch.long, device=device)
+        valid = torch.zeros_like(ids)
+        for row, reference in enumerate(references):
+            ids[row, : len(reference)] = torch.as_tensor(reference, device=device)
+            valid[row, : len(reference)] = 1
+        total = torch.zeros(len(references), dtype=torch.float64, device=device)
+        logits = state.logits[:, None]
+        for start in range(0, width, REFERENCE_CHUNK):
+            chunk = slice(start, min(start + REFERENCE_CHUNK, width))
+            size = chunk.stop - start
+            carried = logits[:, -1:]
+            if size > 1 or chunk.stop < width:
+                state, logits = self.step(state, ids[:, chunk], keep=size, valid=valid[:, chunk])
+                seen = torch.cat([carried, logits[:, : size - 1]], dim=1)
+            else:
+                seen = carried
+            logp = seen.log_softmax(-1).gather(-1, ids[:, chunk, None])[..., 0]
+            total -= (logp.double() * valid[:, chunk]).sum(1)
+        return [float(v) for v in total]
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where a batch stands: keys and values, which of them count, the next token's logits and position."""
+
+    cache: Any
+    mask: Any
+    logits: Any
+    next_position: Any
+
+
+def _cut(tokens: list[int], stops: set[int]) -> tuple[list[int], str]:
+    """Tokens before the stop token, and why the answer ended."""
+    for place, token in enumerate(tokens):
+        if token in stops:
+            return tokens[:place], "stop"
+    return [t for t in tokens if t >= 0], "length"
+
+
+def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """Tokens that all prompts start with, at least one token short of the shortest."""
+    first, last = min(prompts), max(prompts)  # the prefix of the extremes in order is the prefix of all
+    most = min(len(p) for p in prompts) - 1
+    size = next((i for i in range(min(most, len(first), len(last))) if first[i] != last[i]), most)
+    return first[:size] if size >= MIN_PREFIX else []
+
+
+# -------------------------------------------------------------------------------------------------------- systems
+
+
+class Plain:
+    """A model asked exactly as the tuned one was taught."""
+
+    def __init__(self, engine: Engine, setting: Setting, *, tuned: bool):
+        self.engine, self.setting, self.tuned = engine, setting, tuned
+        self.task: Task = setting.recipe.evaluate.task
+        self.prompts: dict[str, str] = {}
+        self.ids: dict[str, list[int]] = {}
+        self.alive: bool | None = None
+
+    def about(self) -> dict[str, Any]:
+        """Provenance."""
+        decoding = {**DECODING, "max_tokens": self.task.answer_tokens}
+        template = getattr(self.engine.tokenizer, "chat_template", None) or ""
+        return {
+            **self.engine.about,
+            "engine": _engine_name(),
+            "remote": False,
+            "decoding": decoding,
+            "decoding_sha256": _sha(decoding),
+            "template_sha256": _sha([template, self.task.template, self.task.system]),
+            "adapter": {**(self.engine.adapter or {}), "alive": self.alive} if self.tuned else None,
+            "load": {"arrival": "closed", "concurrency": 1, "prefix_cache": "warm"},
+            "prefix_tokens": len(self.runner.prefix),
+        }
+
+    def render(self, item: Item) -> str:
+        """The prompt as text."""
+        return prompting.render(self.engine.tokenizer, item.messages)
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Render every prompt, find what they share, see that the adapter does something."""
+        for item in items:
+            self.prompts[item.id] = self.render(item)
+            self.ids[item.id] = self.engine.tokens(self.prompts[item.id])
+        self._check_lengths(items)
+        self.runner = Runner(self.engine, self.tuned, common_prefix(list(self.ids.values())))
+        with self.engine.as_(self.tuned):
+            self.runner.prefill([self._suffix(items[0])])  # also warms up
+        if self.tuned and self.engine.adapter is not None:
+            self.alive = self._differs_from_base(items[: min(4, len(items))])
+
+    def _check_lengths(self, items: Sequence[Item]) -> None:
+        room = getattr(self.engine.model.config, "max_position_embeddings", None)
+        longest = max(items, key=lambda i: len(self.ids[i.id]))
+        needed = len(self.ids[longest.id]) + self.task.answer_tokens
+        if room is not None and needed > room:
+            raise RecipeError(
+                f"an item needs {needed} tokens, the model reads at most {room}",
+                where=longest.id,
+                hint="leave it out of the evaluation set, or take a model with a longer context",
+            )
+
+    def _differs_from_base(self, probes: Sequence[Item]) -> bool:
+        """Whether the adapter changes any logit: one that does nothing is the classic silent failure."""
+        import torch
+
+        with self.engine.as_(True):
+            ours = [self.runner.prefill([self._suffix(p)]).logits for p in probes]
+        plain = Runner(self.engine, False, self.runner.prefix)
+        with self.engine.as_(False):
+            theirs = [plain.prefill([self._suffix(p)]).logits for p in probes]
+        return any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+    def _suffix(self, item: Item) -> list[int]:
+        return self.ids[item.id][len(self.runner.prefix) :]
+
+    def answer(self, batch: Sequence[Item]) -> Answered:
+        """Greedy answers, and the likelihood of the reference answers, which is not timed."""
+        with self.engine.as_(self.tuned):
+            started = time.perf_counter()
+            state = self.runner.prefill([self._suffix(i) for i in batch])
+            read = time.perf_counter()
+            scores = self._scores(state, batch)
+            resumed = time.perf_counter()
+            made = self.runner.greedy(state, self.task.answer_tokens)
+            ended = time.perf_counter()
+        replies = [self._reply(item, tokens, finish) for item, (tokens, finish) in zip(batch, made, strict=True)]
+        scored = [dataclasses.replace(r, **s) for r, s in zip(replies, scores, strict=True)]
+        return Answered(scored, (read - started) + (ended - resumed))
+
+    def _reply(self, item: Item, tokens: list[int], finish: str) -> Reply:
+        output = self.engine.tokenizer.decode(tokens, skip_special_tokens=True)
+        stop = int(finish == "stop")
+        return self._made(item, output, finish, len(tokens) + stop)
+
+    def _made(self, item: Item, output: str, finish: str, output_tokens: int) -> Reply:
+        ids = self.ids[item.id]
+        digest = hashlib.sha256(b"".join(i.to_bytes(4, "little") for i in ids)).hexdigest()
+        return Reply(self.prompts[item.id], digest, output, finish, len(ids), output_tokens)
+
+    def _scores(self, state: State, batch: Sequence[Item]) -> list[dict[str, Any]]:
+        """`nll` columns; empty where an item has no reference answer."""
+        texts = [prompting.completion(self.engine.tokenizer, i.messages, i.expected) for i in batch]
+        if any(t is None for t in texts):
+            return [{} for _ in batch]
+        references = [self.engine.tokens(t) for t in texts if t is not None]
+        nll = self.runner.likelihood(state, references)
+        return [
+            {"nll": v, "nll_tokens": len(r), "nll_bytes": len((i.expected or "").encode())}
+            for v, r, i in zip(nll, references, batch, strict=True)
+        ]
+
+    def timed(self, item: Item) -> Timing:
+        """One request alone, from text to the last token, the shared prefix being warm (as servers keep it)."""
+        started = time.perf_counter()
+        ids = self.engine.tokens(self.render(item))
+        with self.engine.as_(self.tuned):
+            state = self.runner.prefill([ids[len(self.runner.prefix) :]])
+            first = last = None
+            made: list[int] = []
+            for place in range(self.task.answer_tokens):
+                token = int(state.logits.argmax(-1)[0])
+                now = time.perf_counter()
+                made.append(token)
+                if token in self.engine.stop_ids:
+                    break
+                first, last = first if first is not None else now, now
+                if place + 1 < self.task.answer_tokens:
+                    state, _ = self.runner.step(state, state.logits.argmax(-1)[:, None])
+        # an answer that is empty is complete when its end is known
+        first, last = (first, last) if first is not None else (now, now)
+        assert last is not None
+        return Timing(first - started, last - started, len(ids), len(made))
+
+    def close(self) -> None:
+        """Forget the prompts and the cache."""
+        self.prompts.clear()
+        self.ids.clear()
+
+
+class Best(Plain):
+    """The base at its best: labels and examples in the prompt, and the likeliest label instead of free text.
+
+    Without it the untuned base is a straw man: most of what tuning a small model gains is the form of the answer.
+    Where the task is not to classify, it answers freely, with examples before it.
+    """
+
+    def __init__(self, engine: Engine, setting: Setting):
+        super().__init__(engine, setting, tuned=False)
+        self.shots = prompting.shots(setting)
+        self.labels = setting.reader.labels
+
+    def about(self) -> dict[str, Any]:
+        """Provenance; another prompt and another way of answering than `base`."""
+        method = "label likelihood" if self.labels else "greedy"
+        decoding = {"strategy": method, "shots": len(self.shots), "max_tokens": self.task.answer_tokens}
+        return {**super().about(), "decoding": decoding, "decoding_sha256": _sha(decoding)}
+
+    def render(self, item: Item) -> str:
+        """The prompt with labels and examples."""
+        return prompting.render(self.engine.tokenizer, prompting.best(item, self.task, self.labels, self.shots))
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Also take fewer examples where they do not fit."""
+        room = getattr(self.engine.model.config, "max_position_embeddings", 2048)
+        longest = max(items, key=lambda i: len(i.text))
+        while self.shots and len(self.engine.tokens(self.render(longest))) + self.task.answer_tokens > room // 2:
+            self.shots = self.shots[: len(self.shots) * 3 // 4]
+        super().prepare(items)
+        if self.labels:
+            first = items[0]
+            self.tree = LabelTree.of(
+                [
+                    self.engine.tokens(
+                        prompting.completion(self.engine.tokenizer, first.messages, label, stop=False) or ""
+                    )
+                    for label in self.labels
+                ],
+                min(self.engine.stop_ids, default=0),
+            )
+
+    def answer(self, batch: Sequence[Item]) -> Answered:
+        """The label with the highest likelihood."""
+        if not self.labels:
+            return super().answer(batch)
+        with self.engine.as_(False):
+            started = time.perf_counter()
+            chosen = self._choose([self._suffix(i) for i in batch])
+            seconds = time.perf_counter() - started
+        return Answered([self._made(i, label, "stop", n) for i, (label, n) in zip(batch, chosen, strict=True)], seconds)
+
+    def _choose(self, suffixes: list[list[int]]) -> list[tuple[str, int]]:
+        scores = self.tree.scores(self.runner, self.runner.prefill(suffixes))
+        return [(self.labels[i], len(self.tree.sequences[i])) for i in scores.argmax(-1).tolist()]
+
+    def timed(self, item: Item) -> Timing:
+        """All of a label is known at once."""
+        if not self.labels:
+            return super().timed(item)
+        started = time.perf_counter()
+        ids = self.engine.tokens(self.render(item))
+        with self.engine.as_(False):
+            _, count = self._choose([ids[len(self.runner.prefix) :]])[0]
+        done = time.perf_counter() - started
+        return Timing(done, done, len(ids), count)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTree:
+    """All labels as one tree of tokens, so that their likelihoods cost one short forward pass.
+
+    `nodes` are the inner tokens (those after which something follows), each with its parent; a label is a path. A
+    label that is the beginning of another one is closed by the stop token, or it would always win against it.
+    """
+
+    sequences: list[list[int]]
+    nodes: list[tuple[int, int]]
+    paths: list[list[tuple[int, int]]]
+
+    @classmethod
+    def of(cls, labels: Sequence[list[int]], stop: int) -> LabelTree:
+        """The tree of some token sequences."""
+        sequences = [
+            [*label, stop] if any(o != label and o[: len(label)] == label for o in labels) else list(label)
+            for label in labels
+        ]
+        nodes: list[tuple[int, int]] = []
+        known: dict[tuple[int, ...], int] = {(): -1}
+        paths = []
+        for sequence in sequences:
+            path = []
+            for depth, token in enumerate(sequence):
+                parent = known[tuple(sequence[:depth])]
+                path.append((parent, token))
+                here = tuple(sequence[: depth + 1])
+                if depth + 1 < len(sequence) and here not in known:
+                    known[here] = len(nodes)
+                    nodes.append((parent, token))
+            paths.append(path)
+        return cls(sequences, nodes, paths)
+
+    def scores(self, runner: Runner, state: State) -> Any:
+        """Log-likelihood of every label, shape (batch, labels)."""
+        import torch
+
+        first = state.logits.log_softmax(-1)
+        inner = self._inner(runner, state) if self.nodes else None
+        rows = []
+        for item in range(len(first)):  # item by item: all items' inner logits as float32 may be gigabytes
+            after = [first[item], *(inner[item].float().log_softmax(-1) if inner is not None else ())]
+            rows.append(torch.stack([sum(after[parent + 1][token] for parent, token in path) for path in self.paths]))
+        return torch.stack(rows)
+
+    def _inner(self, runner: Runner, state: State) -> Any:
+        """Logits after every inner token, which sees the prompt and its own ancestors only."""
+        import torch
+
+        device, dtype = state.logits.device, runner.engine.model.dtype
+        size, count = len(state.logits), len(self.nodes)
+        sees = torch.zeros((count, count), dtype=torch.bool, device=device)
+        depth = torch.zeros(count, dtype=torch.long, device=device)
+        for node, (parent, _) in enumerate(self.nodes):
+            sees[node, node] = True
+            if parent >= 0:
+                sees[node] |= sees[parent]
+                depth[node] = depth[parent] + 1
+        allowed = torch.cat([state.mask[:, None].bool().expand(-1, count, -1), sees[None].expand(size, -1, -1)], dim=2)[
+            :, None
+        ]
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)
+        ids = torch.as_tensor([[t for _, t in self.nodes]] * size, device=device)
+        positions = state.next_position[:, None] + depth[None]
+        return runner._forward(ids, state.cache, mask, positions, keep=count)
+
+
+def _engine_name() -> str:
+    import importlib.metadata
+
+    return f"transformers {importlib.metadata.version('transformers')}"
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

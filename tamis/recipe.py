@@ -1,0 +1,491 @@
+"""The recipe: one YAML file that says everything a run does.
+
+Every key has a type, a default and a sentence. Unknown keys are errors that name the closest known key and the line.
+Flags override keys: `Recipe.load(path, {"curate.select.size": 300})`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tamis.errors import RecipeError, did_you_mean
+
+FORMATS = ("auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns")
+METHODS = ("cluster", "random", "longest", "stratified")
+PERSONAL = ("phone", "card", "account", "email", "cccd", "mst")
+
+
+class Settings(BaseModel):
+    """A group of keys. Frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Size(NamedTuple):
+    """How much to keep: `amount` rows, tokens, or share of the survivors (0 to 1)."""
+
+    unit: Literal["rows", "tokens", "share"]
+    amount: float
+
+    def __str__(self) -> str:
+        if self.unit == "share":
+            return f"{self.amount:.6g} of the rows"
+        return f"{self.amount:,.0f} {self.unit}"
+
+
+def parse_size(value: Any) -> Size:
+    """`1000`, `"1k"`, `"200k tokens"` or `"10%"`."""
+    if isinstance(value, Size):
+        return value
+    if isinstance(value, (list, tuple)) and len(value) == 2:  # a Size that went through JSON
+        return Size(value[0], float(value[1]))
+    text = str(value).strip().lower().replace("_", "").replace(",", "")
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(k|m)?\s*(%|rows?|tokens?)?", text)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is not a size; write rows (1000), tokens ('200k tokens') or a share ('10%')")
+    amount = float(match[1]) * {"k": 1e3, "m": 1e6}.get(match[2] or "", 1)
+    if amount <= 0:
+        raise ValueError("a size must be above zero")
+    if match[3] == "%":
+        if amount > 100:
+            raise ValueError("a share cannot be above 100%")
+        return Size("share", amount / 100)
+    return Size("tokens" if (match[3] or "").startswith("token") else "rows", amount)
+
+
+SizeField = Annotated[Size, BeforeValidator(parse_size)]
+
+
+class Columns(Settings):
+    """Which of the user's columns is what. Anything left out is guessed from common names."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    label: str | None = None
+    system: str | None = None
+    id: str | None = None
+    source: str | None = None
+    license: str | None = None
+
+
+class Data(Settings):
+    """Where the training data is and how to read it."""
+
+    path: str | list[str]
+    """A file, a folder, a glob or a list of them; JSONL, JSON, Parquet, CSV, gzip; `hf://owner/name[/split]`."""
+    format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns"] = "auto"
+    columns: Columns | None = None
+    license: str | None = None
+    """Licence of rows that do not name their own."""
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+
+class Eval(Settings):
+    """The evaluation set: a file of its own, or a share held out by near-duplicate component."""
+
+    path: str | list[str] | None = None
+    format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns"] = "auto"
+    columns: Columns | None = None
+    holdout: float | None = Field(default=None, gt=0, lt=1)
+    limit: int | None = Field(default=None, gt=0)
+    """Evaluate on this many items, drawn by seed and stratified by label; stated in the report."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Eval:
+        if (self.path is None) == (self.holdout is None):
+            raise ValueError("give either eval.path or eval.holdout")
+        return self
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else list(self.path or [])
+
+
+class Rules(Settings):
+    """Rules that drop a row with a reason. Each can be switched off."""
+
+    empty: bool = True
+    truncated: bool = True
+    refusal: bool = True
+    echo: bool = True
+    repetition: bool = True
+    placeholder: bool = True
+    markup: bool = True
+    languages: list[str] | None = None
+    """Keep only these languages (ISO 639-1). Default: every language."""
+    custom: list[str] = []
+    """The user's own: `file.py:function`, called with a `Record`, returns a reason or None."""
+
+
+class Decontaminate(Settings):
+    """Which training rows are the evaluation set in disguise."""
+
+    enabled: bool = True
+    ngram: int = Field(default=8, ge=2)
+    """Longest n-gram; an item shorter than this is matched as a whole (n = min(ngram, length))."""
+    coverage: float = Field(default=0.5, gt=0, le=1)
+    """A row leaks an item when n-grams shared with it cover more than this share of the item's words."""
+    fdr: float | None = Field(default=None, gt=0, lt=1)
+    """False-discovery rate of the calibrated channels."""
+
+
+class Deduplicate(Settings):
+    """Which rows say the same as a better row that is kept."""
+
+    enabled: bool = True
+    on: Literal["prompt", "answer", "both"] = "prompt"
+    near: float | None = Field(default=0.85, gt=0, le=1)
+    """Jaccard similarity of character 5-grams from which two rows are near copies; null switches it off."""
+    semantic: float | None = Field(default=0.95, gt=0, le=1)
+    """Cosine similarity from which two rows mean the same; null switches it off."""
+    guard: bool = True
+    """Similar rows count as duplicates only if labels or answers agree and no number, entity or negation differs."""
+
+
+class Quota(Settings):
+    """Bounds on the rows of one value of a field."""
+
+    min: int = Field(default=0, ge=0)
+    max: int | None = Field(default=None, ge=1)
+
+
+class Select(Settings):
+    """Which of the surviving rows are kept."""
+
+    size: SizeField | None = None
+    """Rows (1000), tokens ('200k tokens') or a share ('10%'); null keeps all survivors."""
+    method: Literal["cluster", "random", "longest", "stratified"] = "cluster"
+    clusters: int | None = Field(default=None, ge=1)
+    """Number of clusters; null takes sqrt(rows / 2), or the size if that is larger than the square root allows."""
+    quota: dict[Literal["label", "language", "source"], Quota] = {}
+    must_keep: str | None = None
+    """A file of row ids or keys, one a line, that are kept whatever happens."""
+
+
+class Curate(Settings):
+    """From the raw rows to the rows that matter."""
+
+    rules: Rules = Rules()
+    mask: list[Literal["phone", "card", "account", "email", "cccd", "mst"]] = []
+    """Personal data to replace by stable placeholders. Found and counted in any case."""
+    scorers: list[str] = ["features"]
+    decontaminate: Decontaminate = Decontaminate()
+    deduplicate: Deduplicate = Deduplicate()
+    select: Select = Select()
+    forbid_licenses: list[str] = []
+    annotations: str | None = None
+    """Review decisions: JSON lines with `content`, `decision` (keep, drop, relabel), `label`, `reviewer`."""
+
+
+class Train(Settings):
+    """QLoRA fine-tuning. `auto` means: the plan decides and says why."""
+
+    method: Literal["qlora", "lora", "full"] = "qlora"
+    quantisation: Literal["nf4", "fp4", "int8", "none"] = "nf4"
+    r: int | Literal["auto"] = "auto"
+    alpha: float = Field(default=32, gt=0)
+    target_modules: str | list[str] = "all-linear"
+    rslora: bool = False
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    lr: float | Literal["auto"] = "auto"
+    epochs: float = Field(default=3, gt=0)
+    batch: int | Literal["auto"] = "auto"
+    """Rows per optimizer step."""
+    max_length: int | Literal["auto"] = "auto"
+    """Tokens; longer rows are cut, counted and reported."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    optim: str = "auto"
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    save_steps: int | Literal["auto"] = "auto"
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Train:
+        if self.method == "qlora" and self.quantisation == "none":
+            raise ValueError("method qlora needs a quantisation; for none use method: lora")
+        return self
+
+
+class Task(Settings):
+    """What is asked of the model, in training and in evaluation alike."""
+
+    kind: Literal["classify", "generate", "summarise", "translate", "regress", "chat"] = "generate"
+    template: str | None = None
+    """Wraps the last user turn; `{prompt}` is that turn. Null sends the turn as it is."""
+    system: str | None = None
+    labels: Literal["from-data"] | list[str] = "from-data"
+    max_tokens: int | Literal["auto"] = "auto"
+    """Longest answer generated. `auto`: 8 for classify and regress, else 128."""
+    metrics: list[str] = []
+    """Further metrics, beside those of the task's kind: registry names or `file.py:function`."""
+
+    @model_validator(mode="after")
+    def _has_slot(self) -> Task:
+        if self.template is not None and "{prompt}" not in self.template:
+            raise ValueError("template must contain {prompt}")
+        return self
+
+    @property
+    def answer_tokens(self) -> int:
+        """Longest answer generated, in tokens."""
+        if self.max_tokens != "auto":
+            return self.max_tokens
+        return 8 if self.kind in ("classify", "regress") else 128
+
+
+class SystemSpec(Settings):
+    """A system under test that is not built in: an endpoint, or a model or adapter that Tamis did not train."""
+
+    name: str
+    endpoint: str | None = None
+    model: str | None = None
+    """The endpoint's model name, or a local path or hub id where there is no endpoint."""
+    adapter: str | None = None
+    key_env: str | None = None
+    """Environment variable that holds the API key; the key itself is never written anywhere."""
+    input_per_million: float | None = Field(default=None, ge=0)
+    output_per_million: float | None = Field(default=None, ge=0)
+    concurrency: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _usable(self) -> SystemSpec:
+        if not (self.endpoint or self.model or self.adapter):
+            raise ValueError(f"system {self.name!r} needs an endpoint, a model or an adapter")
+        return self
+
+
+BUILT_IN_SYSTEMS = ("base", "base-best", "tuned", "merged", "linear", "nearest", "majority")
+
+
+class Latency(Settings):
+    """Timed requests, one at a time, after warm-up."""
+
+    requests: int = Field(default=72, ge=0)
+    """72 is the fewest from which a two-sided 95% interval of the 95th percentile exists."""
+    warmup: int = Field(default=5, ge=0)
+
+
+class Price(Settings):
+    """What a machine costs. Unknown is missing, never zero."""
+
+    machine_hour: float | None = Field(default=None, ge=0)
+    currency: str = "USD"
+    utilisation: float = Field(default=0.5, gt=0, le=1)
+    """Share of the measured capacity that is paid for and used."""
+
+
+class Evaluate(Settings):
+    """What is compared, on which task, at what price."""
+
+    task: Task = Task()
+    systems: list[str | SystemSpec] = ["base", "tuned"]
+    latency: Latency = Latency()
+    price: Price = Price()
+    external: bool = False
+    """Consent: rows may be sent to the endpoints named above."""
+    batch: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Evaluate:
+        for system in self.systems:
+            if isinstance(system, str) and system not in BUILT_IN_SYSTEMS:
+                raise ValueError(f"unknown system {system!r}; {did_you_mean(system, BUILT_IN_SYSTEMS)}")
+        names = [s if isinstance(s, str) else s.name for s in self.systems]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a system is named twice: {names}")
+        return self
+
+
+class Engine(Settings):
+    """Where Daft runs: `native`, or a Ray cluster (`auto` starts one here, else its address)."""
+
+    ray: str
+
+
+class Recipe(Settings):
+    """Everything one run does. See `docs/reference/recipe.md`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=7, ge=0)
+    data: Data
+    eval: Eval | None = None
+    engine: Literal["native"] | Engine = "native"
+    embedder: str = "auto"
+    curate: Curate = Curate()
+    model: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    gate: str | None = None
+
+    def seed_for(self, stage: str) -> int:
+        """The child seed of a stage: 31 bits of blake2b(seed, stage). Stages do not share random streams."""
+        digest = hashlib.blake2b(f"{self.seed}:{stage}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+        """Read a recipe file. Paths in it are relative to the file.
+
+        Args:
+            path: the YAML file.
+            overrides: dotted keys and the values that replace those of the file.
+
+        Raises:
+            RecipeError: missing file, bad YAML, unknown key, wrong value; names file, line and key.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RecipeError("there is no such recipe", where=str(path), hint="tamis init --task classify") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError("the recipe cannot be read", where=str(path), why=str(error)) from None
+        try:
+            raw = yaml.safe_load(text)
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise RecipeError("the recipe is not YAML", where=_yaml_place(path, error), why=_first_line(error)) from None
+        if not isinstance(raw, dict):
+            raise RecipeError("a recipe is a mapping of keys", where=str(path), hint="tamis init --task classify")
+        for key, value in (overrides or {}).items():
+            _set(raw, key, value)
+        return cls.check(_resolve_paths(raw, path.parent), where=str(path), root=root)
+
+    @classmethod
+    def check(cls, raw: dict[str, Any], *, where: str = "recipe", root: yaml.Node | None = None) -> Recipe:
+        """Validate a mapping; every problem becomes one line of a RecipeError."""
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            problems = [_problem(e, root, where) for e in _without_union_noise(error.errors())]
+        (first_where, first), *more = problems
+        why = "; ".join(f"{place}: {text}" for place, text in more) or None
+        raise RecipeError(first, where=first_where, why=why, hint="docs/reference/recipe.md lists every key")
+
+    def dump(self) -> str:
+        """The recipe as YAML with all defaults spelled out: what a run folder keeps."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        child = raw.get(parent)
+        raw[parent] = child = dict(child) if isinstance(child, dict) else {}
+        raw = child
+    raw[last] = value
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the file names of a recipe relative to where it is read, not to where it lies."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolve(v) for v in value]
+        if not isinstance(value, str) or "://" in value or Path(value).is_absolute():
+            return value
+        return str(folder / value) if str(folder) != "." else value
+
+    places = (
+        ("data", "path"),
+        ("eval", "path"),
+        ("gate",),
+        ("curate", "annotations"),
+        ("curate", "rules", "custom"),
+        ("curate", "select", "must_keep"),
+    )
+    for place in places:
+        node: Any = raw
+        for key in place[:-1]:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get(place[-1]) is not None:
+            node[place[-1]] = resolve(node[place[-1]])
+    return raw
+
+
+def _without_union_noise(errors: list[Any]) -> list[Any]:
+    """Pydantic reports each branch of a union; keep, per key, the branch that is about a name or a value."""
+    kept: dict[tuple[Any, ...], Any] = {}
+    for error in errors:
+        place = tuple(p for p in error["loc"] if not _is_branch(p))
+        if place not in kept or error["type"] == "extra_forbidden":
+            kept[place] = {**error, "loc": place}
+    return list(kept.values())
+
+
+def _is_branch(part: Any) -> bool:
+    """Whether a part of an error's place is a union branch ("literal['auto']", "int") and not a key."""
+    return isinstance(part, str) and (
+        "[" in part or part in {"str", "int", "float", "bool", "Engine", "SystemSpec", "Size"}
+    )
+
+
+def _problem(error: Any, root: yaml.Node | None, where: str) -> tuple[str, str]:
+    place = error["loc"]
+    dotted = ".".join(str(p) for p in place)
+    line = _line_of(root, place)
+    spot = f"{where}:{line}:{dotted}" if line else f"{where}:{dotted}"
+    if error["type"] == "extra_forbidden":
+        return spot, f"unknown key {place[-1]!r}; {did_you_mean(str(place[-1]), _keys_at(place[:-1]))}"
+    if error["type"] == "missing":
+        return spot, f"the key {dotted!r} is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        given = error.get("input")
+        options = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
+        return spot, f"{dotted}: {given!r} is not one of the choices; {did_you_mean(str(given), options)}"
+    return spot, f"{dotted}: {message}"
+
+
+def _keys_at(place: tuple[Any, ...]) -> list[str]:
+    """The keys known at a place of the recipe."""
+    model: Any = Recipe
+    for part in place:
+        if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
+            continue
+        model = _settings_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _settings_in(argument):
+            return found
+    return None
+
+
+def _line_of(node: yaml.Node | None, place: tuple[Any, ...]) -> int | None:
+    """The line of a key in the file, counted from 1."""
+    line = None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _yaml_place(path: Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"{path}:{mark.line + 1}" if mark else str(path)
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "problem", None) or str(error).splitlines()[0])
