@@ -23,6 +23,7 @@ import yaml
 from tamis import intervals
 from tamis.errors import EvidenceError, ExitCode
 from tamis.evaluate import measure
+from tamis.evaluate import needed as needed_
 from tamis.evaluate.evidence import Evidence, find
 from tamis.evaluate.levers import lever
 from tamis.evaluate.metrics import Answers, Metric, lookup
@@ -232,7 +233,9 @@ def judge_gate(gate: Gate, policy: Policy, case: Case) -> dict[str, Any]:
     ruling = decide(interval, requirement, metric, min_n)
     needed = None
     if ruling.verdict == "INCONCLUSIVE":
-        needed = still_needed(interval, requirement, min_n, _grown(metric, requirement, case, confidence))
+        against = None if requirement.of == "absolute" else case.baseline
+        grown = needed_.grown(metric, case.candidate, against, confidence) if requirement.of != "ratio" else None
+        needed = needed_.more_items(interval, requirement.holds, requirement.limit, min_n, grown)
     help_ = lever(case.candidate, metric, ruling.verdict) if ruling.verdict in ("FAIL", "INVALID") else None
     return _row(gate, ruling, interval, metric, needed=needed, lever=help_)
 
@@ -325,68 +328,6 @@ def _interval(metric: Metric, requirement: Requirement, case: Case, confidence: 
     assert case.baseline is not None
     how = measure.delta if requirement.of == "delta" else measure.ratio
     return how(case.candidate, case.baseline, metric.id, confidence, case.price)
-
-
-# -------------------------------------------------------------------------------------- how many more items
-
-
-def _grown(
-    metric: Metric, requirement: Requirement, case: Case, confidence: float
-) -> Callable[[float], Interval] | None:
-    """The interval if there were `k` times as many items like these; None where only its width can be scaled."""
-    if metric.family != "proportion" or metric.rows is None:
-        return None
-    answers = case.candidate.answers
-    n = len(answers)
-    if requirement.of == "absolute":
-        right = metric.rows(answers)
-        assert right is not None
-        total = float(right.sum())
-        return lambda k: Interval(total / n, *intervals.wilson(total * k, n * k, confidence), n, "")
-    assert case.baseline is not None
-    a, b = (metric.rows(x) for x in measure.aligned(answers, case.baseline.answers))
-    assert a is not None
-    assert b is not None
-    fixed, broken = float((a > b).sum()), float((a < b).sum())
-    value = (fixed - broken) / n
-    return lambda k: Interval(value, *intervals.tango(fixed * k, broken * k, n * k, confidence), n, "")
-
-
-def still_needed(
-    interval: Interval, requirement: Requirement, min_n: int, grown: Callable[[float], Interval] | None = None
-) -> int | None:
-    """About how many more items would settle an inconclusive gate, if they were like the ones at hand.
-
-    Returns:
-        None where no realistic number would: the value sits on the limit.
-    """
-    short = max(0, min_n - interval.n)
-    gap = abs(interval.value - requirement.limit)
-    if interval.method == "order statistics" and interval.note:
-        return None  # the note says how many a percentile needs
-    good = requirement.holds(interval.value)
-
-    def settled(k: float) -> bool:
-        now = grown(k) if grown else _narrowed(interval, k)
-        bounds = (now.lower, now.upper)
-        return all(b is not None and requirement.holds(b) == good for b in bounds)
-
-    if gap == 0 or (grown is None and (interval.lower is None or interval.upper is None)):
-        return short or None
-    factor = intervals.scale_until(settled)
-    return None if factor is None else max(short, math.ceil(interval.n * (factor - 1)))
-
-
-def _narrowed(interval: Interval, k: float) -> Interval:
-    """Widths shrink with the square root of n."""
-    assert interval.lower is not None
-    assert interval.upper is not None
-    root = math.sqrt(k)
-    return dataclasses.replace(
-        interval,
-        lower=interval.value - (interval.value - interval.lower) / root,
-        upper=interval.value + (interval.upper - interval.value) / root,
-    )
 
 
 # --------------------------------------------------------------------------------------------------- slices

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tamis.errors import RecipeError
 from tamis.evaluate import prompting
@@ -39,6 +39,8 @@ from tamis.run import file_sha256
 
 MIN_PREFIX = 8  # tokens; below it, copying the prefix costs more than computing it
 REFERENCE_CHUNK = 32  # reference tokens scored at a time: bounds the logits held (batch x chunk x vocabulary)
+PACKED = 8  # prompts that share a row when labels are scored; more waste time on what they must not see
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibration of label likelihoods
 DECODING = {"strategy": "greedy", "temperature": 0}
 
 
@@ -134,7 +136,7 @@ class Runner:
         self.engine, self.tuned, self.prefix = engine, tuned, prefix
         self._cache: Any = None
 
-    def _expanded(self, size: int) -> Any:
+    def cache_for(self, size: int) -> Any:
         """A cache that holds the prefix for a batch."""
         from transformers import DynamicCache
 
@@ -142,14 +144,14 @@ class Runner:
         if self._cache is None:
             self._cache = DynamicCache(config=model.config)
             if self.prefix:
-                self._forward([self.prefix], self._cache, None, None)
+                self.forward([self.prefix], self._cache, None, None)
         cache = copy.deepcopy(self._cache)
         if self.prefix and size > 1:
             cache.batch_repeat_interleave(size)
         return cache
 
-    def _forward(self, ids: Any, cache: Any, mask: Any, positions: Any, keep: int = 1) -> Any:
-        """Logits of the last `keep` positions, shape (batch, keep, vocabulary), in the model's type."""
+    def forward(self, ids: Any, cache: Any, mask: Any, positions: Any, keep: Any = 1) -> Any:
+        """Logits of the last `keep` positions, or of those in a tensor; shape (batch, keep, vocabulary)."""
         import torch
 
         model = self.engine.model
@@ -162,7 +164,7 @@ class Runner:
             use_cache=True,
             logits_to_keep=keep,
         )
-        return out.logits[:, -keep:]
+        return out.logits if torch.is_tensor(keep) else out.logits[:, -keep:]
 
     def prefill(self, prompts: Sequence[list[int]]) -> State:
         """Read the prompts (without the prefix), padded on the left."""
@@ -177,8 +179,8 @@ class Runner:
             ids[row, width - len(prompt) :] = torch.as_tensor(prompt, device=device)
             mask[row, len(self.prefix) : len(self.prefix) + width - len(prompt)] = 0
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, len(self.prefix) :]
-        cache = self._expanded(len(prompts))
-        logits = self._forward(ids, cache, mask, positions)[:, -1].float()
+        cache = self.cache_for(len(prompts))
+        logits = self.forward(ids, cache, mask, positions)[:, -1].float()
         return State(cache, mask, logits, positions[:, -1] + 1)
 
     def step(self, state: State, ids: Any, keep: int = 1, valid: Any = None) -> tuple[State, Any]:
@@ -188,7 +190,7 @@ class Runner:
         valid = torch.ones_like(ids) if valid is None else valid
         mask = torch.cat([state.mask, valid], dim=1)
         positions = state.next_position[:, None] + torch.arange(ids.shape[1], device=ids.device)[None]
-        logits = self._forward(ids, state.cache, mask, positions, keep).float()
+        logits = self.forward(ids, state.cache, mask, positions, keep).float()
         return State(state.cache, mask, logits[:, -1], state.next_position + ids.shape[1]), logits
 
     def greedy(self, state: State, max_tokens: int) -> list[tuple[list[int], str]]:
@@ -211,12 +213,14 @@ class Runner:
     def likelihood(self, state: State, references: Sequence[list[int]]) -> list[float]:
         """Negative log-likelihood in nats of each reference after its prompt, summed over its tokens.
 
-        Works on a copy: what is generated afterwards does not see the references.
+        Leaves the state as it was: what is generated afterwards does not see the references.
         """
         import torch
 
         device = state.logits.device
-        state = dataclasses.replace(state, cache=copy.deepcopy(state.cache))
+        whole = _croppable(state.cache)
+        state = state if whole else dataclasses.replace(state, cache=copy.deepcopy(state.cache))
+        before = state.cache.get_seq_length()
         width = max(len(r) for r in references)
         ids = torch.zeros((len(references), width), dtype=torch.long, device=device)
         valid = torch.zeros_like(ids)
@@ -236,7 +240,16 @@ class Runner:
                 seen = carried
             logp = seen.log_softmax(-1).gather(-1, ids[:, chunk, None])[..., 0]
             total -= (logp.double() * valid[:, chunk]).sum(1)
+        if whole and (read := state.cache.get_seq_length() - before):
+            state.cache.crop(-read)
         return [float(v) for v in total]
+
+
+def _croppable(cache: Any) -> bool:
+    """Whether reading on can be taken back without a copy: not where a layer forgets what left its window."""
+    from transformers.cache_utils import DynamicLayer
+
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,6 +284,8 @@ def common_prefix(prompts: Sequence[list[int]]) -> list[int]:
 class Plain:
     """A model asked exactly as the tuned one was taught."""
 
+    _scores_labels = False
+
     def __init__(self, engine: Engine, setting: Setting, *, tuned: bool):
         self.engine, self.setting, self.tuned = engine, setting, tuned
         self.task: Task = setting.recipe.evaluate.task
@@ -304,6 +319,7 @@ class Plain:
             self.prompts[item.id] = self.render(item)
             self.ids[item.id] = self.engine.tokens(self.prompts[item.id])
         self._check_lengths(items)
+        self._check_labels()
         self.runner = Runner(self.engine, self.tuned, common_prefix(list(self.ids.values())))
         with self.engine.as_(self.tuned):
             self.runner.prefill([self._suffix(items[0])])  # also warms up
@@ -319,6 +335,19 @@ class Plain:
                 f"an item needs {needed} tokens, the model reads at most {room}",
                 where=longest.id,
                 hint="leave it out of the evaluation set, or take a model with a longer context",
+            )
+
+    def _check_labels(self) -> None:
+        """A label longer than the answers may be could never be right."""
+        longest = max(self.setting.reader.labels, key=lambda name: len(self.engine.tokens(name)), default=None)
+        if longest is None or self._scores_labels:
+            return
+        needed = len(self.engine.tokens(longest)) + 1  # and the stop token
+        if needed > self.task.answer_tokens:
+            raise RecipeError(
+                f"the label {longest!r} needs {needed} tokens, answers have {self.task.answer_tokens}",
+                where="evaluate.task.max_tokens",
+                hint=f"set evaluate.task.max_tokens: {needed}",
             )
 
     def _differs_from_base(self, probes: Sequence[Item]) -> bool:
@@ -406,15 +435,25 @@ class Best(Plain):
     Where the task is not to classify, it answers freely, with examples before it.
     """
 
+    _scores_labels = True
+
     def __init__(self, engine: Engine, setting: Setting):
         super().__init__(engine, setting, tuned=False)
-        self.shots = prompting.shots(setting)
+        self.shots, self.tuning = prompting.shots(setting)
         self.labels = setting.reader.labels
+        self.prior: Any = None
+        self.strength = 0.0
 
     def about(self) -> dict[str, Any]:
         """Provenance; another prompt and another way of answering than `base`."""
         method = "label likelihood" if self.labels else "greedy"
-        decoding = {"strategy": method, "shots": len(self.shots), "max_tokens": self.task.answer_tokens}
+        decoding = {
+            "strategy": method,
+            "shots": len(self.shots),
+            "calibration_rows": len(self.tuning),
+            "calibration_strength": self.strength,
+            "max_tokens": self.task.answer_tokens,
+        }
         return {**super().about(), "decoding": decoding, "decoding_sha256": _sha(decoding)}
 
     def render(self, item: Item) -> str:
@@ -429,16 +468,36 @@ class Best(Plain):
             self.shots = self.shots[: len(self.shots) * 3 // 4]
         super().prepare(items)
         if self.labels:
-            first = items[0]
+            asked = items[0].messages
+            written = [
+                prompting.completion(self.engine.tokenizer, asked, name, stop=False) or "" for name in self.labels
+            ]
             self.tree = LabelTree.of(
-                [
-                    self.engine.tokens(
-                        prompting.completion(self.engine.tokenizer, first.messages, label, stop=False) or ""
-                    )
-                    for label in self.labels
-                ],
-                min(self.engine.stop_ids, default=0),
+                [self.engine.tokens(text) for text in written], min(self.engine.stop_ids, default=0)
             )
+            self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Subtract what the model prefers whatever it is asked, as far as that helps on training rows.
+
+        A small model likes some labels for themselves. Their mean log-likelihood over training prompts (none of the
+        evaluation's) is subtracted, times the strength that gets most training rows right (after Zhao et al. 2021,
+        arXiv:2102.09690, with real prompts in place of "N/A"). On 28 intents of CLINC150, 28 examples: 0.67 to 0.78.
+        """
+        known = [t for t in self.tuning if t.expected in self.labels]
+        if not known:
+            return
+        right = [self.labels.index(str(t.expected)) for t in known]
+        suffixes = [self.engine.tokens(self.render(t)) for t in known]
+        start = len(self.runner.prefix)
+        room = [s[start:] for s in suffixes if s[:start] == self.runner.prefix]
+        if len(room) < len(known):  # a template that writes something of its own into each prompt
+            return
+        with self.engine.as_(False):
+            scores = self._scored(room)
+        self.prior = scores.mean(0)
+        hits = [(int((scores - s * self.prior).argmax(-1).eq(_as(right, scores)).sum()), s) for s in STRENGTHS]
+        self.strength = max(hits)[1]
 
     def answer(self, batch: Sequence[Item]) -> Answered:
         """The label with the highest likelihood."""
@@ -450,8 +509,16 @@ class Best(Plain):
             seconds = time.perf_counter() - started
         return Answered([self._made(i, label, "stop", n) for i, (label, n) in zip(batch, chosen, strict=True)], seconds)
 
+    def _scored(self, suffixes: list[list[int]]) -> Any:
+        import torch
+
+        groups = range(0, len(suffixes), PACKED)
+        return torch.cat([self.tree.scores(self.runner, suffixes[g : g + PACKED]) for g in groups])
+
     def _choose(self, suffixes: list[list[int]]) -> list[tuple[str, int]]:
-        scores = self.tree.scores(self.runner, self.runner.prefill(suffixes))
+        scores = self._scored(suffixes)
+        if self.prior is not None:
+            scores = scores - self.strength * self.prior
         return [(self.labels[i], len(self.tree.sequences[i])) for i in scores.argmax(-1).tolist()]
 
     def timed(self, item: Item) -> Timing:
@@ -461,9 +528,9 @@ class Best(Plain):
         started = time.perf_counter()
         ids = self.engine.tokens(self.render(item))
         with self.engine.as_(False):
-            _, count = self._choose([ids[len(self.runner.prefix) :]])[0]
+            self._choose([ids[len(self.runner.prefix) :]])
         done = time.perf_counter() - started
-        return Timing(done, done, len(ids), count)
+        return Timing(done, done, len(ids), None)  # no token is generated, so none has a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -500,38 +567,66 @@ class LabelTree:
             paths.append(path)
         return cls(sequences, nodes, paths)
 
-    def scores(self, runner: Runner, state: State) -> Any:
-        """Log-likelihood of every label, shape (batch, labels)."""
+    def scores(self, runner: Runner, prompts: Sequence[list[int]]) -> Any:
+        """Log-likelihood of every label after every prompt, shape (prompts, labels), in one forward pass.
+
+        The prompts and their trees lie behind one another in a single row behind the shared prefix, which so is held
+        once and not once per prompt: for a prefix of 900 tokens, copying it costs more than all the computing.
+        """
         import torch
 
-        first = state.logits.log_softmax(-1)
-        inner = self._inner(runner, state) if self.nodes else None
-        rows = []
-        for item in range(len(first)):  # item by item: all items' inner logits as float32 may be gigabytes
-            after = [first[item], *(inner[item].float().log_softmax(-1) if inner is not None else ())]
-            rows.append(torch.stack([sum(after[parent + 1][token] for parent, token in path) for path in self.paths]))
-        return torch.stack(rows)
+        model = runner.engine.model
+        layout = [self._place(prompt, len(runner.prefix)) for prompt in prompts]
+        sizes = [len(part.ids) for part in layout]
+        seen = torch.block_diag(*(part.sees.to(model.device) for part in layout)).bool()
+        shared = torch.ones((len(seen), len(runner.prefix)), dtype=torch.bool, device=model.device)
+        allowed = torch.cat([shared, seen], dim=1)[None, None]
+        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=model.device)
+        mask = mask.masked_fill(~allowed, torch.finfo(model.dtype).min)
+        ids = torch.as_tensor([[i for part in layout for i in part.ids]], device=model.device)
+        positions = torch.as_tensor([[i for part in layout for i in part.positions]], device=model.device)
+        # logits where a prompt ends, and after every inner token
+        ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
+        wanted = [list(range(end - len(self.nodes) - 1, end)) for end in ends]
+        keep = torch.as_tensor([i for w in wanted for i in w], device=model.device)
+        logits = runner.forward(ids, runner.cache_for(1), mask, positions, keep)[0]
+        per_prompt = logits.view(len(prompts), len(self.nodes) + 1, -1)
+        return torch.stack([self._sums(part.float().log_softmax(-1)) for part in per_prompt])
 
-    def _inner(self, runner: Runner, state: State) -> Any:
-        """Logits after every inner token, which sees the prompt and its own ancestors only."""
+    def _sums(self, logp: Any) -> Any:
+        """Row 0 of `logp` is after the prompt, row k + 1 after node k."""
         import torch
 
-        device, dtype = state.logits.device, runner.engine.model.dtype
-        size, count = len(state.logits), len(self.nodes)
-        sees = torch.zeros((count, count), dtype=torch.bool, device=device)
-        depth = torch.zeros(count, dtype=torch.long, device=device)
+        return torch.stack([sum(logp[parent + 1, token] for parent, token in path) for path in self.paths])
+
+    def _place(self, prompt: list[int], offset: int) -> Packed:
+        """A prompt and the tree behind it: every inner token sees the prompt and its own ancestors only."""
+        import torch
+
+        size, count = len(prompt), len(self.nodes)
+        sees = torch.zeros((size + count, size + count), dtype=torch.bool)
+        sees[:size, :size] = torch.ones((size, size), dtype=torch.bool).tril()
+        positions = [offset + i for i in range(size)]
         for node, (parent, _) in enumerate(self.nodes):
-            sees[node, node] = True
-            if parent >= 0:
-                sees[node] |= sees[parent]
-                depth[node] = depth[parent] + 1
-        allowed = torch.cat([state.mask[:, None].bool().expand(-1, count, -1), sees[None].expand(size, -1, -1)], dim=2)[
-            :, None
-        ]
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)
-        ids = torch.as_tensor([[t for _, t in self.nodes]] * size, device=device)
-        positions = state.next_position[:, None] + depth[None]
-        return runner._forward(ids, state.cache, mask, positions, keep=count)
+            row = size + node
+            sees[row] = sees[size + parent] if parent >= 0 else sees[size - 1]
+            sees[row, row] = True
+            positions.append((positions[size + parent] if parent >= 0 else positions[size - 1]) + 1)
+        return Packed([*prompt, *(token for _, token in self.nodes)], positions, sees)
+
+
+class Packed(NamedTuple):
+    """Tokens of one prompt in a row that holds several; `sees` is (tokens, tokens)."""
+
+    ids: list[int]
+    positions: list[int]
+    sees: Any
+
+
+def _as(values: list[int], like: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(values, device=like.device)
 
 
 def _engine_name() -> str:

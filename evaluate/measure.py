@@ -67,10 +67,16 @@ def of_answers(answers: Answers, metric: Metric, confidence: float = 0.95) -> In
     if metric.family == "proportion":
         return intervals.proportion(rows[:, 0], clusters, confidence)
     if metric.family == "mean":
-        return intervals.mean(rows[:, 0], clusters, confidence)
+        return _within(intervals.mean(rows[:, 0], clusters, confidence), metric.span)
     assert metric.statistic is not None
     pseudo = metric.pseudo(answers) if metric.pseudo else None
     return intervals.bootstrap(rows, metric.statistic, clusters, confidence, seed=SEED, pseudo=pseudo)
+
+
+def _within(interval: Interval, span: tuple[float, float]) -> Interval:
+    lower = None if interval.lower is None else max(span[0], interval.lower)
+    upper = None if interval.upper is None else min(span[1], interval.upper)
+    return dataclasses.replace(interval, lower=lower, upper=upper)
 
 
 def delta(

@@ -76,6 +76,7 @@ class Metric:
         what: one sentence for people.
         missing: what an item without output, or an output without answer, means for it.
         unit: None for numbers without one.
+        span: least and largest possible value; bounds from Student's t are cut to it.
         rows: sufficient statistics, shape (items, k), or None where the metric does not apply to these answers.
         statistic: sums of shape (m, k) to values of shape (m,); for `corpus` only.
         pseudo: statistics of imagined items for the bootstrap of a bounded metric: `intervals.bootstrap`.
@@ -87,6 +88,7 @@ class Metric:
     what: str
     missing: str
     unit: str | None = None
+    span: tuple[float, float] = (-math.inf, math.inf)
     rows: Callable[[Answers], Floats | None] | None = None
     statistic: Statistic | None = None
     pseudo: Callable[[Answers], Floats] | None = None
@@ -141,25 +143,27 @@ def plain(text: str) -> str:
 
 
 def _confusion(answers: Answers) -> Floats | None:
-    """Per item and class of the evaluation set: right, said, true. An answer outside the classes is only a miss."""
+    """Per item and class of the evaluation set: right, said, true, present (true again, but 0 for imagined items).
+
+    An answer outside the classes is only a miss.
+    """
     expected, said = answers["expected"], answers["answer"]
     if any(e is None for e in expected) or _correct(answers) is None:
         return None
     classes = {c: i for i, c in enumerate(sorted(set(expected)))}
-    k = len(classes)
-    rows = np.zeros((len(expected), 3 * k))
-    for item, (true, answer) in enumerate(zip(expected, said, strict=True)):
-        rows[item, 2 * k + classes[true]] = 1
+    right, claimed, true = (np.zeros((len(expected), len(classes))) for _ in range(3))
+    for item, (label, answer) in enumerate(zip(expected, said, strict=True)):
+        true[item, classes[label]] = 1
         if answer in classes:
-            rows[item, k + classes[answer]] = 1
-            rows[item, classes[answer]] = float(answer == true)
-    return rows
+            claimed[item, classes[answer]] = 1
+            right[item, classes[answer]] = float(answer == label)
+    return np.concatenate([right, claimed, true, true], axis=1)
 
 
 def _macro_f1(sums: Floats) -> Floats:
-    right, said, true = np.split(sums, 3, axis=1)
+    right, said, true, present = np.split(sums, 4, axis=1)
     # A class that a draw of the bootstrap left out has no F1; counting it as 0 would bias every draw downwards.
-    there = said + true > 0
+    there = present > 0
     f1 = np.divide(2 * right, said + true, out=np.zeros_like(right), where=there)
     return np.asarray(f1.sum(axis=1) / np.maximum(there.sum(axis=1), 1))
 
@@ -168,8 +172,8 @@ def _f1_pseudo(answers: Answers) -> Floats:
     """Two imagined items of average class, one right and one wrong: without them, no error means no uncertainty."""
     rows = _confusion(answers)
     assert rows is not None
-    share = rows[:, 2 * rows.shape[1] // 3 :].mean(axis=0)
-    return np.stack([np.concatenate([right * share, share, share]) for right in (1.0, 0.0)])
+    share = np.split(rows, 4, axis=1)[2].mean(axis=0)
+    return np.stack([np.concatenate([right * share, share, share, 0 * share]) for right in (1.0, 0.0)])
 
 
 # ----------------------------------------------------------------------------------------------------- numbers
@@ -381,6 +385,7 @@ _QUALITY = (
         "mean",
         "mean absolute error",
         "costs what the worst constant answer would on that item",
+        span=(0.0, math.inf),
         rows=_absolute,
     ),
     Metric(
@@ -410,7 +415,7 @@ _QUALITY = (
         rows=lambda a: _sacre_rows(chrf_scorer(), a),
         statistic=_chrf,
     ),
-    Metric("rouge_l", "up", "mean", "ROUGE-L F, words of any script", _SILENT, rows=_rouge_l),
+    Metric("rouge_l", "up", "mean", "ROUGE-L F, words of any script", _SILENT, span=(0.0, 1.0), rows=_rouge_l),
     Metric(
         "perplexity",
         "down",

@@ -13,6 +13,7 @@ from tamis.prompt import expected, rendered, request
 from tamis.recipe import Task
 
 MAX_SHOTS = 32  # one of each label up to here; more cost seconds of prefix and, at 135M parameters, gain nothing
+CALIBRATION_ROWS = 64  # rows the base's label likelihoods are calibrated on: four seconds on two cores
 FREE_SHOTS = 4  # for tasks without labels
 
 
@@ -50,30 +51,38 @@ def completion(tokenizer: Any, messages: list[dict[str, str]], answer: str | Non
     return text + (stop_token(tokenizer) if stop else "")
 
 
-def shots(setting: Setting) -> list[tuple[list[dict[str, str]], str]]:
-    """Examples from the arm's training rows: one of each label in turn, else a few at random; seeded."""
-    rows, task = setting.train_rows, setting.recipe.evaluate.task
+Shot = tuple[list[dict[str, str]], str]
+
+
+def shots(setting: Setting) -> tuple[list[Shot], list[Item]]:
+    """Examples for the prompt and rows to calibrate on, from the arm's training rows in a seeded order.
+
+    Returns:
+        One example of each label (or a few, where there are no labels), and further rows as items, none of them an
+        example. Both empty where the training rows are not known.
+    """
+    rows, task, labels = setting.train_rows, setting.recipe.evaluate.task, setting.reader.labels
     if rows is None or rows.num_rows == 0:
-        return []
-    rng = np.random.default_rng(setting.recipe.seed_for("evaluate.shots"))
-    limit = MAX_SHOTS if setting.reader.labels else FREE_SHOTS
-    picked: list[tuple[list[dict[str, str]], str]] = []
+        return [], []
+    order = np.random.default_rng(setting.recipe.seed_for("evaluate.shots")).permutation(rows.num_rows)
+    limit = MAX_SHOTS if labels else FREE_SHOTS
+    examples: list[Shot] = []
+    further: list[Item] = []
     seen: set[str] = set()
-    for place in rng.permutation(rows.num_rows):
-        row = rows.slice(int(place), 1).to_pylist()[0]
+    for row in rows.take(order).select(["id", "messages", "label"]).to_pylist():
         answer = expected(row["messages"], row["label"], task)
-        if not answer or (setting.reader.labels and answer in seen):
+        if not answer:
             continue
-        seen.add(answer)
-        picked.append((request(row["messages"], task), answer))
-        if len(picked) == limit:
-            break
-    return picked
+        asked = request(row["messages"], task)
+        if len(examples) < limit and not (labels and answer in seen):
+            seen.add(answer)
+            examples.append((asked, answer))
+        elif labels and len(further) < CALIBRATION_ROWS:
+            further.append(Item(row["id"], tuple(asked), "", answer, 0))
+    return examples, further
 
 
-def best(
-    item: Item, task: Task, labels: Sequence[str], examples: Sequence[tuple[list[dict[str, str]], str]]
-) -> list[dict[str, str]]:
+def best(item: Item, task: Task, labels: Sequence[str], examples: Sequence[Shot]) -> list[dict[str, str]]:
     """The conversation for the base at its best: instructions with the labels, examples as turns, then the item."""
     head = [task.system] if task.system else []
     if labels:

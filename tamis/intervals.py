@@ -96,12 +96,12 @@ def proportion(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, con
     p = float(x.mean())
     count = _count(clusters, n)
     if count == n:
-        return Interval(p, *wilson(x.sum(), n, confidence), n, "wilson", "items", confidence)
+        return Interval(p, *wilson(float(x.sum()), n, confidence), n, "wilson", "items", confidence)
     if count < 2:
         return _unresolved(p, n, "wilson, clustered", "clusters", confidence, "a single cluster has no variance")
     iid = p * (1 - p) / n
     effect = max(1.0, clustered_se(x, clusters) ** 2 / iid) if iid > 0 else n / count
-    bounds = wilson(x.sum() / effect, n / effect, z=_t(confidence, count - 1))
+    bounds = wilson(float(x.sum()) / effect, n / effect, z=_t(confidence, count - 1))
     return Interval(p, *bounds, n, "wilson, clustered", "clusters", confidence)
 
 
@@ -318,9 +318,11 @@ def bootstrap(
     Whole clusters are drawn with replacement. Two models are compared by putting the sufficient statistics of both
     into one row, so that both are drawn together.
 
-    Without `pseudo`, bounds are BCa (Efron 1987). With `pseudo` they are percentiles, and the pseudo rows are drawn
-    along with the data, though they never enter the value. They do for a bounded metric what Bonett and Price's added
-    counts do for a proportion: without them a model that makes no error would get an interval of zero width.
+    Bounds are BCa (Efron 1987). Where `pseudo` is given, they are widened to the percentiles of draws that hold the
+    pseudo rows as well: these do for a bounded metric what Bonett and Price's added counts do for a proportion.
+    Without them a model that makes no error would get an interval of zero width, and one with a single error a lower
+    bound that misses the truth in one case of seven (simulated for macro F1, 100 items, 5 classes, 1 % errors).
+    Pseudo rows never enter the value.
 
     Args:
         rows: sufficient statistics per item, shape (n, k), summed over items.
@@ -331,7 +333,7 @@ def bootstrap(
         pseudo: extra rows, shape (p, k), each a cluster of its own.
         replicates: draws.
     """
-    method = "cluster bootstrap, percentile" if pseudo is not None else "cluster bootstrap, BCa"
+    method = "cluster bootstrap, BCa" + (" and pseudo-counts" if pseudo is not None else "")
     n = len(rows)
     if n == 0:
         return missing(method, "no items", confidence=confidence)
@@ -340,19 +342,26 @@ def bootstrap(
     value = float(statistic(sums.sum(axis=0, keepdims=True))[0])
     if len(sums) < 2 or not math.isfinite(value):
         return _unresolved(value, n, method, over, confidence, "fewer than two independent items, or no value")
-    drawn = sums if pseudo is None else np.concatenate([sums, pseudo])
-    draws = _replicates(drawn, statistic, replicates, np.random.default_rng(seed))
-    draws = np.sort(draws[np.isfinite(draws)])
-    if len(draws) < replicates // 2 or draws[0] == draws[-1]:
-        return _unresolved(value, n, method, over, confidence, "no variance to judge from")
     tail = (1 - confidence) / 2
-    tails = (tail, 1 - tail) if pseudo is not None else _bca_tails(sums, statistic, draws, value, tail)
-    lower, upper = (float(v) for v in np.quantile(draws, tails))
-    return Interval(value, min(lower, value), max(upper, value), n, method, over, confidence)
+    bounds: list[float] = [value]
+    draws = _replicates(sums, statistic, replicates, np.random.default_rng(seed))
+    if draws is not None:
+        bounds += np.quantile(draws, _bca_tails(sums, statistic, draws, value, tail)).tolist()
+    if pseudo is not None:
+        seeds = np.random.default_rng([seed, 1])
+        widened = _replicates(np.concatenate([sums, pseudo]), statistic, replicates, seeds)
+        if widened is not None:
+            bounds += np.quantile(widened, (tail, 1 - tail)).tolist()
+    if len(bounds) == 1:
+        return _unresolved(value, n, method, over, confidence, "no variance to judge from")
+    return Interval(value, min(bounds), max(bounds), n, method, over, confidence)
 
 
-def _replicates(sums: Floats, statistic: Statistic, replicates: int, rng: np.random.Generator) -> Floats:
-    """The statistic on `replicates` draws. Counts instead of indices: one matrix product instead of a gather."""
+def _replicates(sums: Floats, statistic: Statistic, replicates: int, rng: np.random.Generator) -> Floats | None:
+    """The statistic on `replicates` draws, in order; None where the draws do not differ or mostly have no value.
+
+    Counts instead of indices: one matrix product instead of a gather.
+    """
     count = len(sums)
     step = max(1, 4_000_000 // count)  # 32 MB of counts at a time
     parts = []
@@ -360,7 +369,9 @@ def _replicates(sums: Floats, statistic: Statistic, replicates: int, rng: np.ran
         size = min(step, replicates - start)
         weights = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
         parts.append(statistic(weights @ sums))
-    return np.concatenate(parts)
+    draws = np.concatenate(parts)
+    draws = np.sort(draws[np.isfinite(draws)])
+    return None if len(draws) < replicates // 2 or draws[0] == draws[-1] else draws
 
 
 def _bca_tails(sums: Floats, statistic: Statistic, draws: Floats, value: float, tail: float) -> tuple[float, float]:

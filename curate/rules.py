@@ -1,0 +1,151 @@
+"""Rules that drop a row, each with its reason. One example per reason stands in `EXAMPLES` and in the docs.
+
+Rows are short here: a ticket of two words is a good ticket, so no rule counts words to call a row bad.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tamis.errors import UserError
+from tamis.recipe import Rules
+from tamis.record import Record
+
+_REFUSAL = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|language model|large language model|virtual assistant|chatbot)\b"
+    r"|\bi(?:['’]?m| am) (?:just |only )?an? (?:ai|artificial intelligence|language model|virtual assistant|automated)\b"
+    r"|\bi(?:['’]?m| am)? ?(?:sorry|afraid)[, ]+(?:but )?(?:as an|i(?:['’]m| am) (?:not able|unable)|i can(?:['’]?t|not| not))"
+    r"|^(?:sorry|apologies|unfortunately|regrettably)?[,. ]*i (?:can(?:['’]?t|not| not)|am (?:not able|unable) to|['’]?m (?:not able|unable) to|must decline|won['’]?t be able to)\b"
+    r"|\bi(?:['’]m| am) unable to (?:assist|help|fulfil|comply|process|provide|access|answer|respond)"
+    r"|\bi do(?:n['’]t| not) have (?:access to|the ability|personal|real-time)"
+    r"|\b(?:my|the) (?:knowledge|training data) (?:cut-?off|only goes|only extends)|\bviolates? (?:my|our|the) (?:\w+ )?(?:guidelines|polic)"
+    r"|với tư cách là (?:một )?(?:mô hình|trợ lý|ai)|tôi (?:chỉ )?là (?:một )?(?:mô hình|trợ lý ảo|ai\b|trí tuệ nhân tạo)"
+    r"|(?:xin lỗi|rất tiếc)[^.!?]{0,40}(?:tôi|mình|em) (?:không thể|chưa thể|không có khả năng)",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"\blorem ipsum\b|^\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
+    r"|^\W*(?:test(?:ing)?[\s\d.,!-]*)+\W*$|^\W*(?:asdf\w*|qwer\w*|sdfg\w*|abc(?:123)?)(?:\W+(?:asdf\w*|qwer\w*|sdfg\w*|abc))*\W*$"
+    r"|\[(?:insert|your|add|enter|fill|put|placeholder|to be|tbd|todo)[^\]]{0,40}\]|<(?:insert|your|enter)[^>]{0,40}>"
+    r"|\b(?:placeholder|dummy) (?:text|row|ticket|answer|content)\b|\bto be (?:filled|completed|added) (?:in )?later\b",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(
+    r"</?(?:div|span|p|br|table|tr|td|th|ul|ol|li|a|b|i|strong|em|html|body|head|script|style|font|img|h[1-6]|input|form|blockquote|hr|center)\b[^<>]{0,300}/?>"
+    r"|&(?:nbsp|amp|lt|gt|quot|apos|#\d{2,5}|#x[0-9a-f]{2,5});|\{\{[^{}]{1,80}\}\}|\{%[^%]{1,80}%\}|<%[^%]{1,80}%>|\$\{[\w.]{1,60}\}"
+    r"|\[/?(?:quote|url|img|b|i|code)(?:=[^\]]{0,80})?\]|<!--|<!\[CDATA\[|%%[A-Z_]{3,}%%",
+    re.IGNORECASE,
+)
+# An answer that stops in mid sentence: long enough to be prose, and ending on a word that cannot end one.
+_DANGLING = re.compile(
+    r"(?:\b(?:and|or|but|the|a|an|to|of|in|on|at|for|with|from|by|will|would|can|could|should|is|are|was|were|be|been|have|has|had|that|which|your|our|my|their|this|if|as|than|then|we|you|i|it|not|so|because|please|và|hoặc|của|để|cho|với|là|sẽ|đã|đang|bị|được|trong|từ|nếu|khi|mà|thì|nhưng|vì|chúng tôi|quý khách)|[,;:(\-–—])\s*(?:\.\.\.|…)?\s*$",
+    re.IGNORECASE,
+)
+_ENDS = re.compile(r"[.!?。！？…\"'”’)\]}>`*:|]\s*$|https?://\S+$")
+
+EXAMPLES = {
+    "empty_prompt": ("", "track order"),
+    "empty_answer": ("Where is my parcel?", "  "),
+    "refusal": ("Where is my parcel?", "I'm sorry, but as an AI language model I cannot track parcels."),
+    "placeholder": ("lorem ipsum dolor sit amet", "track order"),
+    "markup": ("<div class='body'>Where is my parcel?&nbsp;</div>", "track order"),
+    "truncated": ("How do I return this?", "Print the label from your account, tape it to the box and then we will"),
+    "echo": ("Where is my parcel? I ordered on Monday.", "Where is my parcel? I ordered on Monday."),
+    "repetition": ("Where is my parcel?", "your parcel your parcel your parcel your parcel your parcel your parcel"),
+}
+
+
+def judge(prompt: str, answer: str, rules: Rules) -> str | None:
+    """The first rule that a row breaks, or None.
+
+    Args:
+        prompt: what is asked (`record.prompt_of`).
+        answer: what is answered; for a classification task this is the label.
+        rules: which rules are on.
+    """
+    if rules.empty and not prompt.strip():
+        return "empty_prompt"
+    if rules.empty and not answer.strip():
+        return "empty_answer"
+    if rules.refusal and _REFUSAL.search(answer):
+        return "refusal"
+    if rules.placeholder and (_PLACEHOLDER.search(prompt) or _PLACEHOLDER.search(answer)):
+        return "placeholder"
+    if rules.markup and (_MARKUP.search(prompt) or _MARKUP.search(answer)):
+        return "markup"
+    if rules.truncated and is_cut(answer):
+        return "truncated"
+    if rules.echo and is_echo(prompt, answer):
+        return "echo"
+    if rules.repetition and (is_repetitive(prompt) or is_repetitive(answer)):
+        return "repetition"
+    return None
+
+
+def is_cut(answer: str) -> bool:
+    """Whether an answer breaks off: prose (8 words or more) without an end, or on a word that cannot be the last."""
+    text = answer.strip()
+    count = len(text.split())
+    if count < 8 or "```" in text or "\n" in text and text.splitlines()[-1].lstrip()[:1] in "-*•0123456789|":
+        return False
+    if _DANGLING.search(text):
+        return True
+    # Prose ends with a full stop; a list of words or a line of code need not. Two sentences make it prose.
+    return not _ENDS.search(text) and bool(re.search(r"[.!?]\s+\S", text))
+
+
+def is_echo(prompt: str, answer: str) -> bool:
+    """Whether the answer only says the prompt again. Answers under 4 words are labels and may recur in the prompt."""
+    said = " ".join(answer.casefold().split())
+    return len(said.split()) >= 4 and said == " ".join(prompt.casefold().split())
+
+
+def is_repetitive(text: str) -> bool:
+    """Whether a few words make up the text: 12 words or more and under a quarter of them distinct, or 30 equal signs."""
+    found = text.casefold().split()
+    if len(found) >= 12 and len(set(found)) < len(found) / 4:
+        return True
+    return bool(re.search(r"(\S)\1{29,}", text))
+
+
+def load_custom(spec: str) -> Callable[[Record], str | None]:
+    """The user's own rule, `file.py:function`.
+
+    Raises:
+        UserError: no such file or function; or the file fails, with file and line.
+    """
+    file, _, name = spec.rpartition(":")
+    if not file or not Path(file).is_file():
+        raise UserError("there is no such rule file", where=spec, hint="custom rules are named file.py:function")
+    module_spec = importlib.util.spec_from_file_location(f"tamis_rule_{abs(hash(spec))}", file)
+    assert module_spec and module_spec.loader
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        rule = getattr(module, name)
+    except AttributeError:
+        raise UserError(f"the file defines no function {name!r}", where=file) from None
+    except Exception as error:
+        raise UserError("the rule file fails", where=_place(error, file), why=repr(error)) from None
+    if not callable(rule):
+        raise UserError(f"{name!r} is not a function", where=file)
+
+    def run(record: Record) -> str | None:
+        try:
+            verdict = rule(record)
+        except Exception as error:
+            raise UserError(f"the rule {spec} fails on row {record.id}", where=_place(error, file), why=repr(error)) from None
+        if verdict is None or isinstance(verdict, str):
+            return verdict
+        raise UserError(f"the rule {spec} must return a reason or None, it returned {verdict!r}", where=spec)
+
+    return run
+
+
+def _place(error: Exception, file: str) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f"{file}:{frames[-1].lineno}" if frames else file

@@ -1,0 +1,161 @@
+"""Baselines that a fine-tuned language model has to beat to be worth its price.
+
+`majority` always says the commonest label of the training rows; `nearest` the label of the nearest training row;
+`linear` is logistic regression on embeddings of the training rows. All see the very rows the arm was trained on.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tamis.errors import MissingExtra, RecipeError
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing
+from tamis.evaluate.task import Item
+from tamis.prompt import expected
+from tamis.record import canonical_json, prompt_of
+
+Vectors = npt.NDArray[np.float32]
+Predict = Callable[[Sequence[str]], list[str]]
+
+
+@dataclasses.dataclass
+class Baseline:
+    """A classifier or regressor that is no language model."""
+
+    name: str
+    details: dict[str, Any]
+    predict: Predict
+
+    @classmethod
+    def fit(cls, name: str, setting: Setting) -> Baseline:
+        """Fit a baseline on the arm's training rows.
+
+        Raises:
+            RecipeError: the task is not to classify, or the training rows are not known.
+        """
+        if setting.reader.kind != "classify":
+            raise RecipeError(
+                f"the baseline {name!r} answers with labels only",
+                where="evaluate.systems",
+                why=f"evaluate.task.kind is {setting.reader.kind}",
+                hint=f"leave {name!r} out",
+            )
+        texts, labels = _training(name, setting)
+        seed = setting.recipe.seed_for("evaluate.baselines")
+        if name == "majority":
+            top = max(sorted(set(labels)), key=collections.Counter(labels).__getitem__)
+            return cls(name, {"label": top, "rows": len(labels)}, lambda asked: [top] * len(asked))
+        embed, about = embedder(setting, texts)
+        known = embed(texts)
+        predict = _nearest(known, labels, embed) if name == "nearest" else _linear(known, labels, embed, seed)
+        return cls(name, {**about, "rows": len(labels)}, predict)
+
+    def about(self) -> dict[str, Any]:
+        """Provenance."""
+        import sklearn
+
+        return {
+            "engine": f"scikit-learn {sklearn.__version__}",
+            "device": "cpu",
+            "remote": False,
+            "model": {"name": self.name, **self.details},
+            "model_sha256": _sha([self.name, self.details]),
+            "decoding": {"strategy": "classifier"},
+            "decoding_sha256": _sha("classifier"),
+            "template_sha256": _sha("no template"),
+            "adapter": None,
+            "load": {"arrival": "closed", "concurrency": 1},
+        }
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Warm up."""
+        self.predict([items[0].text])
+
+    def answer(self, batch: Sequence[Item]) -> Answered:
+        """Labels for a batch."""
+        started = time.perf_counter()
+        said = self.predict([i.text for i in batch])
+        seconds = time.perf_counter() - started
+        return Answered([_reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
+
+    def timed(self, item: Item) -> Timing:
+        """One label."""
+        started = time.perf_counter()
+        self.predict([item.text])
+        done = time.perf_counter() - started
+        return Timing(done, done, None, None)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _training(name: str, setting: Setting) -> tuple[list[str], list[str]]:
+    task = setting.recipe.evaluate.task
+    rows = [] if setting.train_rows is None else setting.train_rows.select(["messages", "label"]).to_pylist()
+    pairs = [(prompt_of(r["messages"]), expected(r["messages"], r["label"], task)) for r in rows]
+    pairs = [(text, label) for text, label in pairs if label]
+    if not pairs:
+        raise RecipeError(
+            f"the baseline {name!r} needs training rows with labels",
+            where="evaluate.systems",
+            why="none are known for this arm",
+            hint=f"run the whole recipe (tamis run RECIPE), or leave {name!r} out",
+        )
+    return [text for text, _ in pairs], [label for _, label in pairs]
+
+
+def _reply(item: Item, label: str) -> Reply:
+    digest = hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).hexdigest()
+    return Reply(item.text, digest, label)
+
+
+def embedder(setting: Setting, training: list[str]) -> tuple[Callable[[Sequence[str]], Vectors], dict[str, Any]]:
+    """Unit vectors of texts, and what made them: the packaged MiniLM or another encoder, else character TF-IDF.
+
+    Character TF-IDF is fitted on the training rows. It stands in for `lsa`, whose reduction would have to be fitted
+    on so few rows, and serves languages that an English encoder strips of their diacritics.
+    """
+    wanted = setting.recipe.embedder
+    if wanted not in ("auto", "lsa"):
+        try:
+            from tamis.embed import embed
+
+            embed(training[:1], wanted, None)
+            return lambda texts: embed(list(texts), wanted, None), {"embedder": wanted}
+        except (ImportError, MissingExtra):
+            pass
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    made = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32).fit(training)
+    return lambda texts: made.transform(texts), {"embedder": "character TF-IDF, 2 to 5"}
+
+
+def _nearest(known: Any, labels: list[str], embed: Callable[[Sequence[str]], Any]) -> Predict:
+    def predict(texts: Sequence[str]) -> list[str]:
+        similarity = embed(texts) @ known.T
+        dense = np.asarray(similarity.todense() if hasattr(similarity, "todense") else similarity)
+        return [labels[i] for i in dense.argmax(axis=1)]
+
+    return predict
+
+
+def _linear(known: Any, labels: list[str], embed: Callable[[Sequence[str]], Any], seed: int) -> Predict:
+    from sklearn.linear_model import LogisticRegression
+
+    if len(set(labels)) == 1:
+        return lambda texts: [labels[0]] * len(texts)
+    # C = 10: unit vectors are short, so the default of 1 shrinks the weights to uselessness
+    model = LogisticRegression(C=10.0, max_iter=2000, random_state=seed).fit(known, labels)
+    return lambda texts: [str(label) for label in model.predict(embed(texts))]
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

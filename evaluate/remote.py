@@ -1,0 +1,89 @@
+"""Systems behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tamis import endpoint as wire
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing
+from tamis.evaluate.task import Item
+from tamis.recipe import SystemSpec
+from tamis.record import canonical_json
+
+
+class Endpoint:
+    """An endpoint as a system under test. It is asked the same turns as a model in this process."""
+
+    def __init__(self, spec: SystemSpec, setting: Setting):
+        assert spec.endpoint is not None
+        self.spec, self.task = spec, setting.recipe.evaluate.task
+        self.seed = setting.recipe.seed_for("evaluate.endpoint")
+        self.endpoint = wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
+        wire.require_consent(self.endpoint, len(setting.items), setting.recipe.evaluate.external)
+        self.session = wire.Session(self.endpoint)
+
+    def about(self) -> dict[str, Any]:
+        """Provenance. The host is named; the key is not even hashed."""
+        decoding = {"strategy": "greedy", "temperature": 0, "max_tokens": self.task.answer_tokens}
+        prices = {
+            "input_per_million": self.spec.input_per_million,
+            "output_per_million": self.spec.output_per_million,
+        }
+        return {
+            "engine": f"endpoint {self.endpoint.host}",
+            "device": "remote",
+            "remote": not self.endpoint.local,
+            "model": {"name": self.spec.model, "endpoint": self.endpoint.url},
+            "model_sha256": None,
+            "decoding": decoding,
+            "decoding_sha256": _sha(decoding),
+            "template_sha256": _sha([self.task.template, self.task.system]),
+            "adapter": None,
+            "token_prices": prices,
+            "load": {"arrival": "closed", "concurrency": 1},
+        }
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Nothing: a warm-up request would cost money and prove nothing."""
+
+    def answer(self, batch: Sequence[Item]) -> Answered:
+        """A batch, `concurrency` requests in flight."""
+        started = time.perf_counter()
+        done = self._ask([i.messages for i in batch])
+        seconds = time.perf_counter() - started
+        return Answered([_reply(i, c) for i, c in zip(batch, done, strict=True)], seconds)
+
+    def timed(self, item: Item) -> Timing:
+        """One request alone."""
+        (done,) = self._ask([item.messages])
+        if done.error is not None or done.first_s is None or done.last_s is None:
+            return Timing(None, None, None, None, ok=False)
+        return Timing(done.first_s - done.sent_s, done.last_s - done.sent_s, done.prompt_tokens, done.output_tokens)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+    def _ask(self, conversations: Sequence[list[dict[str, str]]]) -> list[wire.Completion]:
+        return self.session.complete(conversations, max_tokens=self.task.answer_tokens, seed=self.seed)
+
+
+def _reply(item: Item, done: wire.Completion) -> Reply:
+    prompt = "\n".join(t["content"] for t in item.turns)
+    digest = hashlib.sha256(canonical_json(item.messages).encode("utf-8", "surrogatepass")).hexdigest()
+    return Reply(
+        prompt,
+        digest,
+        done.text,
+        done.finish,
+        done.prompt_tokens,
+        done.output_tokens,
+        error=done.error,
+    )
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,26 @@
+"""The app: the pages of a run, over the same view-models as the HTML report.
+
+tamis report RUN --serve
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from tamis.reports import page_state
+
+HERE = Path(__file__).parent
+st.set_page_config(page_title="Tamis", page_icon="🥁", layout="wide")
+
+# Pages are files: AppTest finds only those, and each has its URL.
+PAGES = [
+    ("overview.py", "Overview", ""),
+]
+
+page = st.navigation(
+    [st.Page(HERE / "views" / file, title=title, url_path=url, default=not url) for file, title, url in PAGES]
+)
+# Streamlit leaves a third of a laptop's screen empty; tables with intervals need it.
+st.html("<style>.stMainBlockContainer{padding:2.6rem 2rem 4rem;max-width:1320px}</style>")
+page_state.sidebar()
+page.run()

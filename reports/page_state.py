@@ -1,0 +1,140 @@
+"""What every page of the app starts from: which run, which arm, which baseline. All three live in the URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from tamis.reports import written_numbers as written
+from tamis.reports.launch import ROOT_VARIABLE
+from tamis.reports.view import ReportView, load
+from tamis.reports.visible_text import line as one_line
+from tamis.run import Run
+
+# A folder is a run if it holds one of these.
+MARKS = ("recipe.yaml", "curate", "arms", "comparison.json", "verdict.json")
+STATES = {"complete": "✓ complete", "running": "… running", "stopped": "! stopped", "empty": "empty"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """What the sidebar says: the run and its view."""
+
+    run: Run
+    view: ReportView
+
+
+def root() -> Path:
+    """The folder that the app shows: one run, or a folder of runs."""
+    return Path(os.environ.get(ROOT_VARIABLE, "runs"))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder looks like a run."""
+    return path.is_dir() and any((path / mark).exists() for mark in MARKS)
+
+
+def found_runs(folder: Path) -> list[Path]:
+    """The runs to choose from, the newest first. A run folder shows itself only."""
+    if is_run(folder):
+        return [folder]
+    try:
+        runs = [p for p in folder.iterdir() if is_run(p)]
+    except OSError:
+        return []
+    return sorted(runs, key=lambda p: (-_changed(p), p.name))
+
+
+def _changed(path: Path) -> float:
+    return max((p.stat().st_mtime for p in (path, path / "verdict.json") if p.exists()), default=0.0)
+
+
+def sidebar() -> None:
+    """Draw the choices. Called by app.py, outside of the pages, so that they stay when the page changes."""
+    runs = found_runs(root())
+    st.session_state["runs"] = runs
+    if not runs:
+        st.session_state["chosen"] = None
+        return
+    with st.sidebar:
+        name = st.selectbox("Run", [p.name for p in runs], key="run", bind="query-params", format_func=one_line)
+        path = next((p for p in runs if p.name == name), runs[0])
+        run = Run(path)
+        first = current(run, None, None)
+        arm = None
+        if len(arms := [a.name for a in first.arms] or run.arms()) > 1:
+            arms.sort(key=lambda a: a != first.arm)
+            arm = st.selectbox("Arm", arms, key="arm", bind="query-params", format_func=one_line)
+        baseline = None
+        others = _baselines(first)
+        if len(others) > 1:
+            baseline = st.selectbox("Baseline", others, key="baseline", bind="query-params", format_func=one_line)
+        view = current(run, arm, baseline)
+        st.caption(f"{STATES[view.state]} · {view.made}")
+    st.session_state["chosen"] = Chosen(run, view)
+
+
+def _baselines(view: ReportView) -> list[str]:
+    """Systems to compare with; the policy's own first."""
+    names = dict.fromkeys(s.system for s in view.systems.systems if s.system != view.candidate) if view.systems else {}
+    return sorted(names, key=lambda n: n != view.baseline)
+
+
+def current(run: Run, arm: str | None, baseline: str | None) -> ReportView:
+    """The view of a run as it is now; read again only when one of its files has changed."""
+    return _loaded(str(run.path), arm, baseline, signature(run))
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the run")
+def _loaded(path: str, arm: str | None, baseline: str | None, _at: tuple[float, ...]) -> ReportView:
+    return load(Run(Path(path)), arm=arm, baseline=baseline)
+
+
+def signature(run: Run) -> tuple[float, ...]:
+    """When the files that a view is made of were last written."""
+    files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json"]
+    files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
+    files += sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")) + [run.curate / "eval.parquet"]
+    return tuple(f.stat().st_mtime for f in files if f.exists())
+
+
+def chosen() -> Chosen:
+    """The run that the pages show; where there is none, the page says so and ends."""
+    found = st.session_state.get("chosen")
+    if found is None:
+        _no_run()
+        st.stop()
+    return found  # type: ignore[no-any-return]
+
+
+def _no_run() -> None:
+    st.title("No run here yet")
+    st.write("Looked in:")
+    st.code(str(root().resolve()), language=None)
+    st.write("These make one, the first offline and within minutes:")
+    st.code("tamis demo\ntamis init --task classify\ntamis run recipe.yaml", language="bash")
+    st.write("To show another folder:")
+    st.code("tamis report RUN --serve", language="bash")
+
+
+@st.fragment(run_every="1s")
+def progress() -> None:
+    """How far a running job is, refreshed each second; the page is drawn anew when a stage ends."""
+    found = st.session_state.get("chosen")
+    if found is None:
+        return
+    view = load(found.run, examples=0)
+    for stage in view.stages:
+        if stage.state == "running":
+            share = min(1.0, stage.done / stage.total) if stage.done is not None and stage.total else 0.0
+            left = f", {written.duration(stage.eta_s)} left" if stage.eta_s is not None else ""
+            far = f"{written.count(stage.done)} of {written.count(stage.total)} {stage.unit}"
+            st.progress(share, text=f"{stage.name}: {far}{left}")
+    before = st.session_state.get("stages_seen")
+    now = [(s.name, s.state) for s in view.stages]
+    st.session_state["stages_seen"] = now
+    if before is not None and before != now:
+        st.rerun()

@@ -1,0 +1,286 @@
+"""A run folder as one object that every form of the report is written from: HTML, Markdown, JSON, the app.
+
+Reads; computes no statistics. `load` never raises: what cannot be read becomes a problem with the command that repairs
+it, and the rest is shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import re
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from tamis.reports import written_numbers as written
+from tamis.reports.curation_view import Funnel, funnel_view
+from tamis.reports.examples_view import Examples, examples_view
+from tamis.reports.finding import finding
+from tamis.reports.folder import Folder, Problem, StageState
+from tamis.reports.measures import mapping, text
+from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
+from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
+from tamis.run import Run
+
+T = TypeVar("T")
+RunState = Literal["empty", "running", "stopped", "complete"]
+EXAMPLES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmView:
+    """One arm: its verdict and the system that is judged."""
+
+    name: str
+    verdict: ArmVerdict | None
+    candidate: SystemRow | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportView:
+    """Everything a report says. `None` where the run does not hold that part; `problems` says why."""
+
+    name: str
+    path: str
+    state: RunState
+    made: str
+    version: str
+    seed: int | None
+    model: str | None
+    finding: str
+    arm: str
+    candidate: str
+    baseline: str
+    verdict: VerdictView | None
+    systems: SystemsView | None
+    arms: tuple[ArmView, ...]
+    funnel: Funnel | None
+    examples: Examples | None
+    stages: tuple[StageState, ...]
+    notes: tuple[str, ...]
+    method: tuple[str, ...]
+    reproduce: str
+    problems: tuple[Problem, ...]
+    training: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """The first words: the verdict, or what is lacking for one."""
+        if self.verdict:
+            return self.verdict.word
+        return {"empty": "Nothing here yet", "running": "Still running", "stopped": "Stopped half-way"}.get(
+            self.state, "No verdict yet"
+        )
+
+    @property
+    def pair(self) -> PairRow | None:
+        """Candidate against baseline on the primary metric."""
+        if self.systems is None:
+            return None
+        return self.systems.pair((self.arm, self.candidate), self.baseline)
+
+    @property
+    def candidate_row(self) -> SystemRow | None:
+        return self.systems.anywhere(self.arm, self.candidate) if self.systems else None
+
+    @property
+    def baseline_row(self) -> SystemRow | None:
+        return self.systems.anywhere(self.arm, self.baseline) if self.systems else None
+
+    @property
+    def damaged(self) -> list[Problem]:
+        """Problems that are more than "not made yet"."""
+        return [p for p in self.problems if p.severity != "missing"]
+
+
+def load(
+    run: Run, *, arm: str | None = None, baseline: str | None = None, examples: int | None = EXAMPLES
+) -> ReportView:
+    """Read a run folder.
+
+    Args:
+        run: the folder; it may be empty, half-written, damaged or of another version.
+        arm: which arm is reported on; default: the one the verdict names, else the first.
+        baseline: the system to compare with; default: the policy's.
+        examples: most examples to hold; None for all.
+    """
+    folder = Folder(run)
+    arms = run.arms()
+    stages = _stages(folder, arms)
+    state = _state(stages, folder)
+    verdict = _part(folder, run.verdict, "the verdict", folder.regate, verdict_view)
+    arm = arm if arm in arms else verdict.arm if verdict and verdict.arm in arms else (arms[0] if arms else "main")
+    candidate = verdict.candidate if verdict else "tuned"
+    baseline = baseline or (verdict.baseline.rsplit(":", 1)[-1] if verdict else "base")
+    systems = _part(
+        folder, run.comparison, "the comparison", folder.rerun, lambda raw: systems_view(raw, candidate, baseline)
+    )
+    funnel = _part(folder, run.curate / "funnel.json", "the curation funnel", folder.rerun, funnel_view)
+    if funnel and not funnel.adds_up:
+        folder.say("the funnel does not add up", "curate/funnel.json", folder.redo(run.curate), "damaged")
+    shown = _examples(folder, systems, arm, candidate, baseline, examples)
+    recipe = folder.recipe() if state != "empty" else {}
+    return ReportView(
+        name=text(recipe.get("name")) or run.path.resolve().name,
+        path=str(run.path),
+        state=state,
+        made=_made(stages),
+        version=_version(),
+        seed=recipe.get("seed") if isinstance(recipe.get("seed"), int) else None,
+        model=text(recipe.get("model")),
+        finding=finding(systems, funnel, arm, candidate, baseline),
+        arm=arm,
+        candidate=candidate,
+        baseline=baseline,
+        verdict=verdict,
+        systems=systems,
+        arms=_arms(arms, verdict, systems, candidate),
+        funnel=funnel,
+        examples=shown,
+        stages=tuple(stages),
+        notes=_notes(systems, arm, candidate, baseline),
+        method=_method(systems, verdict, funnel),
+        reproduce=folder.reproduce,
+        problems=tuple(folder.problems),
+        training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
+    )
+
+
+def _part(folder: Folder, path: Any, what: str, repair: str, build: Callable[[dict[str, Any]], T]) -> T | None:
+    """One part of the view. A file of the wrong shape is a damaged file, not a crash."""
+    raw = folder.json(path, what, repair)
+    if not raw:
+        return None
+    try:
+        return build(raw)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        why = f"{type(error).__name__}: {error}"
+        folder.say(f"{what} has another shape than this Tamis reads ({why[:120]})", path.name, repair, "version")
+        return None
+
+
+def _examples(
+    folder: Folder, systems: SystemsView | None, arm: str, candidate: str, baseline: str, limit: int | None
+) -> Examples | None:
+    ours = systems.anywhere(arm, candidate) if systems else None
+    if systems is None or ours is None:
+        return None
+    theirs = systems.anywhere(arm, baseline)
+    return examples_view(folder, (ours.arm, ours.system), (theirs.arm, theirs.system) if theirs else None, limit)
+
+
+def _stages(folder: Folder, arms: list[str]) -> list[StageState]:
+    """All stages of the run, in the order they run."""
+    run = folder.run
+    stages = [folder.stage("curate", run.curate)]
+    for arm in arms:
+        stages.append(folder.stage(f"train {arm}", run.train(arm)))
+        evaluated = run.path / "arms" / arm / "evaluate"
+        names = sorted(p.name for p in evaluated.iterdir() if p.is_dir()) if evaluated.is_dir() else []
+        stages += [folder.stage(f"evaluate {arm} / {name}", run.evaluate(arm, name)) for name in names]
+    return [s for s in stages if s.state != "not run" or s.name == "curate"]
+
+
+def _state(stages: list[StageState], folder: Folder) -> RunState:
+    states = {s.state for s in stages}
+    if "running" in states:
+        return "running"
+    if states <= {"not run"}:
+        return "complete" if folder.run.comparison.is_file() else "empty"
+    return "complete" if folder.run.comparison.is_file() and "stopped" not in states else "stopped"
+
+
+def _arms(
+    names: list[str], verdict: VerdictView | None, systems: SystemsView | None, candidate: str
+) -> tuple[ArmView, ...]:
+    judged = {a.arm: a for a in verdict.arms} if verdict else {}
+    return tuple(
+        ArmView(name, judged.get(name), systems.find(name, candidate) if systems else None)
+        for name in names
+        if name in judged or (systems and systems.find(name, candidate))
+    )
+
+
+def _notes(systems: SystemsView | None, arm: str, candidate: str, baseline: str) -> tuple[str, ...]:
+    if systems is None:
+        return ()
+    notes = honest_notes(systems, arm, candidate)
+    gain = gain_note(systems.pair((arm, candidate), baseline))
+    failed = [
+        f"{written.count(s.errors)} requests of {systems.label(s.arm, s.system)} failed; "
+        f"they count as wrong and as infinitely slow."
+        for s in systems.systems
+        if s.errors
+    ]
+    return tuple([*notes, *([gain] if gain else []), *failed])
+
+
+def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Funnel | None) -> tuple[str, ...]:
+    """What a reader needs to judge the numbers, each line from the run."""
+    lines = []
+    if systems:
+        items, components = systems.items, systems.components
+        clusters = f" in {written.count(components)} near-duplicate components" if components else ""
+        lines.append(
+            f"Every system answered the same {written.count(items)} items{clusters}; intervals are "
+            f"{systems.confidence * 100:g}%, and items of one component do not count as independent."
+        )
+        lines += [f"{named_how}." for named_how in _intervals_used(systems)]
+        if environment := _flat(systems.environment):
+            lines.append(f"Measured on: {environment}.")
+    if funnel:
+        clusters = f", {written.count(funnel.clusters)} clusters" if funnel.clusters else ""
+        took = f", {written.duration(funnel.seconds)}" if funnel.seconds is not None else ""
+        peak = f", peak memory {written.megabytes(funnel.peak_mb)}" if funnel.peak_mb else ""
+        lines.append(f"Curated with the embedder {funnel.embedder or 'unknown'}{clusters}{took}{peak}.")
+    if verdict:
+        lines.append(
+            "Gates: the whole interval must be on the good side of the limit to pass and on the bad side to fail; "
+            "otherwise the verdict is not certain. Required gates are not adjusted for their number: all must pass."
+        )
+    return tuple(lines)
+
+
+def _intervals_used(systems: SystemsView) -> list[str]:
+    """Which method made the intervals of which kind of number, once each."""
+    used: dict[str, None] = {}
+    for row in systems.systems:
+        for id_, m in row.metrics.items():
+            if m.known and m.method and m.lower is not None:
+                used.setdefault(f"{_family(id_)}: {m.method}, over {m.over}")
+    for pair in systems.pairs:
+        if pair.delta.known and pair.delta.method:
+            used.setdefault(f"paired differences: {pair.delta.method}, over {pair.delta.over}")
+    return list(used)[:8]
+
+
+def _family(metric: str) -> str:
+    return (
+        re.sub(r"\..*", "", metric) if metric.startswith(("latency.", "load.", "cost.")) else metric.replace("_", " ")
+    )
+
+
+def _flat(environment: dict[str, Any]) -> str:
+    """Machine, engine, device and versions on one line."""
+    parts = [
+        str(v)
+        for k in ("machine", "hardware", "engine", "device")
+        if (v := environment.get(k)) and not isinstance(v, dict)
+    ]
+    versions = [f"{name} {version}" for name, version in mapping(environment.get("versions")).items() if version]
+    return ", ".join([*dict.fromkeys(parts), *versions])
+
+
+def _made(stages: list[StageState]) -> str:
+    """When the newest complete stage finished, UTC; else now."""
+    stamps = [s.summary["finished"] for s in stages if isinstance(s.summary.get("finished"), str)]
+    stamp = max(stamps, default=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return stamp.replace("T", " ").replace("Z", " UTC")[:40]
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tamis")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

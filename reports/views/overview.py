@@ -1,0 +1,58 @@
+"""First page: the verdict, the numbers behind it, the gates, and how the systems compare."""
+
+import streamlit as st
+
+from tamis.reports import html_parts as parts
+from tamis.reports import page_state
+from tamis.reports import written_numbers as written
+from tamis.reports.drawings import systems_metrics
+from tamis.reports.metric_names import named
+from tamis.reports.page_html import page
+from tamis.reports.section import section
+
+found = page_state.chosen()
+view = found.view
+
+section(parts.heading(view), "heading")
+if view.state == "running":
+    page_state.progress()
+section(parts.banner(view), "banner")
+section(parts.problems(view), "problems")
+
+
+def cards() -> None:
+    """The numbers a release is decided on, each with its interval and the distance to the baseline."""
+    ours, theirs = view.candidate_row, view.baseline_row
+    if ours is None or view.systems is None:
+        return
+    metrics = [
+        m for m in systems_metrics(view.systems) if m not in ("parse_rate", "latency.e2e.p50") and ours.get(m).known
+    ]
+    if not metrics:
+        return
+    for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
+        mine, other, name = ours.get(metric), theirs.get(metric) if theirs else None, named(metric)
+        delta = None
+        if other is not None and other.finite is not None and mine.finite is not None:
+            change = written.difference(metric, mine.finite - other.finite, mine.unit)
+            # Streamlit looks for an ASCII minus to know which way the arrow points
+            delta = f"{change.replace(written.MINUS, '-')} to {view.baseline}"
+        with column, st.container(border=True):
+            colour = "inverse" if name.direction == "down" else "normal" if name.direction == "up" else "off"
+            st.metric(name.label, mine.text, delta, delta_color=colour, help=mine.how or None)
+            st.caption(f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval")
+
+
+cards()
+section(parts.gates(view), "gates")
+section(parts.arms(view), "arms")
+section(parts.systems(view), "systems")
+section(parts.pictures(view), "pictures")
+section(parts.rows_and_changes(view), "rows")
+section(parts.method(view), "method")
+st.download_button(
+    "Download this report (HTML)",
+    lambda: page(view).encode("utf-8", "replace"),
+    file_name=f"report_{view.name}_{(view.verdict.verdict if view.verdict else view.state).lower()}.html",
+    mime="text/html",
+)

@@ -1,0 +1,96 @@
+"""Daft, native or on Ray: one way to run a function over all records and get a narrow table back.
+
+Text goes into the function and never into a shuffle: what comes back is ids and small columns, sorted by id, so the
+result does not depend on how many files, partitions or workers there were.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tamis.errors import MissingExtra
+from tamis.recipe import Engine
+
+# Daft counts its users unless told not to; it must be told before it is imported.
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+
+
+def use(engine: Any) -> None:
+    """Choose the runner, once a process: native, or the Ray cluster the recipe names.
+
+    Raises:
+        MissingExtra: Ray is asked for and not installed.
+    """
+    import daft
+
+    if not isinstance(engine, Engine):
+        if daft.get_or_infer_runner_type() != "native":
+            daft.set_runner_native()
+        return
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise MissingExtra("ray", "ray", "engine: {ray: ...}") from None
+    if daft.get_or_infer_runner_type() != "ray":
+        daft.set_runner_ray(None if engine.ray == "auto" else engine.ray, noop_if_initialized=True)
+
+
+def map_records(
+    folder: Path,
+    function: Callable[[pa.Table], pa.Table],
+    result: pa.Schema,
+    columns: tuple[str, ...] = ("id", "messages", "label"),
+    *,
+    engine: Any = "native",
+    morsel: int = 8192,
+    partitions: int | None = None,
+) -> pa.Table:
+    """Run `function` over the record shards of `folder`.
+
+    Args:
+        folder: holds `part-*.parquet` (schema.RECORD).
+        function: gets some rows (`columns`) as a table, returns as many rows (`result`); it must not care which rows
+            come together.
+        result: schema of what it returns; must hold `id`.
+        columns: columns it needs.
+        engine: the recipe's engine.
+        morsel: rows handed to one call.
+        partitions: split the input into so many pieces (Ray only; no effect on the native runner).
+
+    Returns:
+        All rows, sorted by id.
+    """
+    import daft
+    from daft import DataType
+
+    use(engine)
+    shards = [str(p) for p in sorted(folder.glob("part-*.parquet"))]
+    if not shards:
+        return result.empty_table()
+    dtype = DataType.struct({f.name: DataType.from_arrow_type(f.type) for f in result})
+
+    @daft.func.batch(return_dtype=dtype, batch_size=morsel, use_process=False)
+    def run(*series: daft.Series) -> pa.Array:
+        rows = pa.table({n: s.to_arrow() for n, s in zip(columns, series, strict=True)})
+        out = function(rows).select(result.names).cast(result).combine_chunks()
+        return pa.StructArray.from_arrays(
+            [c.chunk(0) if c.num_chunks else pa.array([], f.type) for c, f in zip(out.columns, result, strict=True)],
+            fields=list(result),
+        )
+
+    frame = daft.read_parquet(shards).select(*columns)
+    if partitions:
+        frame = frame.into_partitions(partitions)
+    out = frame.select(run(*[daft.col(c) for c in columns]).alias("row")).to_arrow()
+    rows = out["row"].combine_chunks()
+    if isinstance(rows, pa.ChunkedArray):
+        rows = pa.concat_arrays(rows.chunks)
+    table = pa.table({f.name: rows.field(f.name) for f in result}).cast(result)
+    return table.sort_by("id")
