@@ -67,10 +67,15 @@ def of_answers(answers: Answers, metric: Metric, confidence: float = 0.95) -> In
     if metric.family == "proportion":
         return intervals.proportion(rows[:, 0], clusters, confidence)
     if metric.family == "mean":
-        return _within(intervals.mean(rows[:, 0], clusters, confidence), metric.span)
+        return _within(intervals.mean(rows[:, 0], clusters, confidence, pseudo=_extremes(metric)), metric.span)
     assert metric.statistic is not None
     pseudo = metric.pseudo(answers) if metric.pseudo else None
     return intervals.bootstrap(rows, metric.statistic, clusters, confidence, seed=SEED, pseudo=pseudo)
+
+
+def _extremes(metric: Metric) -> tuple[float, ...]:
+    """Least and largest score of a bounded metric; nothing for others."""
+    return metric.span if all(math.isfinite(v) for v in metric.span) else ()
 
 
 def _within(interval: Interval, span: tuple[float, float]) -> Interval:
@@ -105,7 +110,9 @@ def delta_of_answers(candidate: Answers, baseline: Answers, metric: Metric, conf
     if metric.family == "proportion":
         return intervals.paired_proportion(a[:, 0], b[:, 0], clusters, confidence)
     if metric.family == "mean":
-        return intervals.mean(a[:, 0] - b[:, 0], clusters, confidence)
+        reach = metric.span[1] - metric.span[0]
+        pseudo = (-reach, reach) if math.isfinite(reach) else ()
+        return intervals.mean(a[:, 0] - b[:, 0], clusters, confidence, pseudo=pseudo)
     return _paired_bootstrap(metric, a, b, _paired_pseudo(metric, candidate), clusters, confidence)
 
 

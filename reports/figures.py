@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -463,7 +464,7 @@ def histogram(
     across, up = Scale(x_axis, left, right), Scale(y_axis, bottom, top)
     parts = [_line(left, up(t), right, up(t), "grid") for t in y_axis.ticks]
     parts += [_text(left - 6, up(t) + 4, f"{t:,.0f}", "muted", "end") for t in y_axis.ticks]
-    for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(edges)):
         base = 0
         shapes = []
         for _, role, counts in stacks:

@@ -132,6 +132,20 @@ class Folder:
             self._say(f"{what} cannot be read ({_first(error)})", path, self.redo(part or path.parent), "damaged")
             return None
 
+    def arms(self) -> list[str]:
+        """The arms, in the order the run made them where that can be read."""
+        try:
+            return self.run.arms()
+        except (OSError, RecursionError, KeyError, TypeError) as error:
+            self._say(
+                f"the order of arms cannot be read ({_first(error)})",
+                self.run.path / "arms.json",
+                self.rerun,
+                "damaged",
+            )
+        folder = self.run.path / "arms"
+        return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
     def recipe(self) -> dict[str, Any]:
         """The run's recipe as it was written, unchecked: an old one must still be shown."""
         try:

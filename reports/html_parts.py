@@ -23,7 +23,8 @@ from tamis.reports.visible_text import line as one_line
 from tamis.reports.word_diff import Piece, word_diff
 
 # What tables may hold before the rest is counted instead of shown; together they stay well inside 300 KB.
-MOST_GATES, MOST_SLICES, MOST_SYSTEMS, MOST_PROBLEMS = 40, 10, 40, 20
+MOST_GATES, MOST_SLICES, MOST_SYSTEMS, MOST_PROBLEMS = 30, 10, 40, 20
+REMARK = 240  # characters of a note in a table
 
 # Colour by verdict: role of the figures' palette.
 TONES = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "unsure", "INVALID": "bad"}
@@ -57,7 +58,7 @@ def banner(view: ReportView) -> str:
     tone = TONES.get(view.verdict.verdict, "bad") if view.verdict else "unsure"
     said = f" <span>{in_html(main.sentence)}</span>" if main else ""
     sign = SIGNS.get(view.verdict.verdict, "!") if view.verdict else "…"
-    reasons = "".join(f"<li>{in_html(r)}</li>" for r in (main.reasons if main else [])[:MOST_GATES])
+    reasons = "".join(f"<li>{in_html(r, REMARK)}</li>" for r in (main.reasons if main else [])[:MOST_GATES])
     reasons = f"<ul>{reasons}</ul>" if reasons else ""
     running = "" if main else _stage_lines(view)
     return (
@@ -122,7 +123,7 @@ def gates(view: ReportView) -> str:
 
 
 def _gate_cells(gate: GateRow) -> list[str]:
-    lever = f'<div class="lever"><b>Likeliest lever:</b> {in_html(gate.lever)}</div>' if gate.lever else ""
+    lever = f'<div class="lever"><b>Likeliest lever:</b> {in_html(gate.lever, REMARK)}</div>' if gate.lever else ""
     slices = "".join(
         f"<li>{in_html(one_line(s.name, 40))}: {in_html(s.measure.text)} "
         f"<span class=muted>({in_html(s.measure.interval)}, n {written.count(s.measure.n)})</span> {_result(s.verdict)}</li>"
@@ -130,13 +131,13 @@ def _gate_cells(gate: GateRow) -> list[str]:
     )
     slices = f"<details><summary>{len(gate.slices)} slices</summary><ul>{slices}</ul></details>" if slices else ""
     return [
-        f"<b>{in_html(one_line(gate.id, 40))}</b><br><span class=muted>{in_html(gate.label)}</span>",
-        f'<span class=nowrap title="{in_html(gate.require)}">{in_html(gate.limit_text)}</span>',
+        f"<b>{in_html(one_line(gate.id, 40))}</b><br><span class=muted>{in_html(gate.label, REMARK)}</span>",
+        f'<span class=nowrap title="{in_html(gate.require, REMARK)}">{in_html(gate.limit_text)}</span>',
         _measured(gate.measure),
         f"<span class=nowrap>{in_html(gate.measure.interval)}</span>",
         in_html(gate.distance_text),
         _result(gate.verdict),
-        f"{in_html(gate.remark)}{lever}{slices}",
+        f"{in_html(gate.remark, REMARK)}{lever}{slices}",
     ]
 
 
@@ -146,7 +147,7 @@ def _result(verdict: str) -> str:
 
 
 def _measured(m: Measure) -> str:
-    return f'<span title="{in_html(m.how)}">{in_html(m.text)}</span>' if m.how else in_html(m.text)
+    return f'<span title="{in_html(m.how, REMARK)}">{in_html(m.text)}</span>' if m.how else in_html(m.text)
 
 
 def arms(view: ReportView) -> str:
@@ -212,7 +213,7 @@ def systems(view: ReportView) -> str:
 
 def _with_interval(m: Measure) -> str:
     if not m.known:
-        return f'<span class=muted title="{in_html(m.note or "")}">{written.UNKNOWN}</span>'
+        return f'<span class=muted title="{in_html(m.note, REMARK)}">{written.UNKNOWN}</span>'
     return f'{_measured(m)}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
 
 

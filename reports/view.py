@@ -106,7 +106,7 @@ def load(
         examples: most examples to hold; None for all.
     """
     folder = Folder(run)
-    arms = run.arms()
+    arms = folder.arms()
     stages = _stages(folder, arms)
     state = _state(stages, folder)
     verdict = _part(folder, run.verdict, "the verdict", folder.regate, verdict_view)
@@ -213,7 +213,7 @@ def _notes(systems: SystemsView | None, arm: str, candidate: str, baseline: str)
         for s in systems.systems
         if s.errors
     ]
-    return tuple([*notes, *([gain] if gain else []), *failed])
+    return (*notes, *([gain] if gain else []), *failed)
 
 
 def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Funnel | None) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def visible(value: object, limit: int | None = CUT) -> str:
         limit: longest text in characters; None for all of it.
     """
     text = "" if value is None else str(value)
-    shown = _HIDDEN.sub(_named, text if limit is None else text[:limit]).replace("\r", "␍")
+    shown = _HIDDEN.sub(_named, text if limit is None else text[:limit])
     if limit is not None and len(text) > limit:
         shown += f" … (cut; {len(text):,} characters in all)"
     return shown

@@ -29,7 +29,7 @@ def known(value: float | None) -> bool:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits: `0.0123`, `12.3`, `1,230`."""
+    """Three significant digits, and every digit before the point: `0.0123`, `12.3`, `1,234`."""
     if value is None or math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
@@ -84,7 +84,7 @@ def money(value: float | None, currency: str) -> str:
         text = f"{size:,.0f}" if size >= 1000 else f"{size:.2f}"
     else:
         text = _significant(size, 3 if size >= 0.001 else 2)
-        text = re.sub(r"^(0\.\d\d)0$", r"\1", text)  # $0.90 as on a price tag, not $0.900
+        text = re.sub(r"^(0\.\d\d)0+$", r"\1", text)  # $0.90 as on a price tag, not $0.900
     return _signed(f"{sign}{text}", value < 0)
 
 
@@ -213,9 +213,11 @@ def _significant(size: float, digits: int = 3) -> str:
         return "0"
     if size < 1e-6:
         return f"{size:.1e}"
+    if size >= 1000:
+        return f"{size:,.0f}" if size < 1e15 else f"{size:.2e}"
     rounded = float(f"{size:.{digits - 1}e}")  # to its digits first, so that 9.996 becomes 10.0 and not 10.00
     decimals = max(0, digits - 1 - math.floor(math.log10(rounded)))
-    return f"{rounded:,.{decimals}f}" if rounded < 1e15 else f"{rounded:.2e}"
+    return f"{rounded:,.{decimals}f}"
 
 
 def _one_decimal(size: float) -> str:

@@ -208,24 +208,53 @@ def clustered_se(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None) -
     return math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(x) if count > 1 else math.nan
 
 
-def mean(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+def mean(
+    scores: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+    *,
+    pseudo: Sequence[float] = (),
+) -> Interval:
     """A mean with Student's t bounds, clustered where needed. Not for 0/1 scores: see `proportion`.
 
     Also the paired difference of means: give the per-item differences.
+
+    Args:
+        scores: shape (n,).
+        clusters: cluster of each item, or None.
+        confidence: of the two-sided interval.
+        pseudo: extremes of a bounded score (0 and 1; of a difference -1 and 1). The bounds are widened to those of
+            the data with these added, as Bonett and Price do for proportions: where nearly all differences are zero,
+            t alone is far too sure of itself. They never enter the value.
     """
     x = _vector(scores)
     n = len(x)
+    method = "t" if _count(clusters, n) == n else "t, clustered"
+    method += " and pseudo-counts" if len(pseudo) else ""
     if n == 0:
-        return missing("t", "no items", confidence=confidence)
+        return missing(method, "no items", confidence=confidence)
     value = float(x.mean())
     count = _count(clusters, n)
-    over, method = ("items", "t") if count == n else ("clusters", "t, clustered")
-    se = clustered_se(x, clusters) if count > 1 else math.nan
+    over = "items" if count == n else "clusters"
+    if count < 2:
+        return _unresolved(value, n, method, over, confidence, "fewer than two independent items")
+    bounds = [value, *_t_bounds(x, clusters, confidence)]
+    if len(pseudo):
+        ids = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+        own = np.concatenate([ids, ids.max() + 1 + np.arange(len(pseudo))])
+        bounds += _t_bounds(np.concatenate([x, pseudo]), own, confidence)
+    if len(bounds) == 1:
+        return _unresolved(value, n, method, over, confidence, "no variance to judge from")
+    return Interval(value, min(bounds), max(bounds), n, method, over, confidence)
+
+
+def _t_bounds(x: Floats, clusters: npt.ArrayLike | None, confidence: float) -> list[float]:
+    """Both bounds, or none where the items do not differ."""
+    se = clustered_se(x, clusters)
     if not se > 0:
-        why = "no variance to judge from" if se == 0 else "fewer than two independent items"
-        return _unresolved(value, n, method, over, confidence, why)
-    half = _t(confidence, count - 1) * se
-    return Interval(value, value - half, value + half, n, method, over, confidence)
+        return []
+    half = _t(confidence, _count(clusters, len(x)) - 1) * se
+    return [float(x.mean()) - half, float(x.mean()) + half]
 
 
 def ratio(

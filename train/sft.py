@@ -1,0 +1,512 @@
+"""Supervised fine-tuning, from labelled rows to a saved adapter: read it from top to bottom.
+
+    base (4 bits)  +  LoRA (fp32, all linear layers)  ->  SFTTrainer  ->  adapter/
+
+What others leave to luck, each with a test: adapters are fp32 throughout (TRL casts them to bf16, where a quarter of
+the updates at a rate of 1e-4 are lost, and PEFT back to fp32 on resume, which makes a resumed run another run); only
+labelled positions go through the output head; a checkpoint counts once it is whole.
+
+The same code runs on a CPU and on a GPU. Several GPUs: `accelerate launch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import inspect
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tamis.errors import RecipeError, StageFailed
+from tamis.models import IDENTITY, ResolvedModel, disable_cpu_repacking, load_model, load_tokenizer
+from tamis.recipe import Train
+from tamis.run import file_sha256, peak_memory_mb
+from tamis.schema import write_atomic, write_json
+from tamis.train.labels import IGNORED, Row
+from tamis.train.packing import PackingCollator, PaddingCollator
+from tamis.train.plan import Plan
+
+WHOLE = "whole.json"  # written last into a checkpoint: one without it was cut off by a kill
+SAVE_SECONDS = 30.0  # work that a kill may cost
+# Root mean square of the logits' change, as a share of their spread. Rounding in bf16 makes about 0.005, a row that
+# sees its neighbour more than 0.3.
+PACKING_TOLERANCE = 0.02
+PACKING_CHECK_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a finished training says of itself. Memory in MB (10^6 bytes)."""
+
+    steps: int
+    final_loss: float
+    seconds: float
+    tokens: int
+    peak_mb: float
+    packing: bool
+
+
+def train(
+    model: ResolvedModel,
+    rows: Sequence[Row],
+    plan: Plan,
+    settings: Train,
+    folder: Path,
+    *,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Trained:
+    """Fine-tune and save the result as `folder/adapter`.
+
+    Args:
+        model: the base.
+        rows: labelled, none dropped.
+        plan: from `plan.make_plan`.
+        settings: the recipe's part, for what needs no planning (targets, dropout, warm-up).
+        folder: gets `adapter/`, `checkpoints/`, `log.jsonl`; a checkpoint found there is resumed from.
+        seed: of all chance: adapter weights, order of rows, dropout.
+        on_step: called with (steps done, steps in all) after every step.
+
+    Raises:
+        StageFailed: the loss is no longer a number, or the disk or the GPU is full. Checkpoints are kept.
+    """
+    import torch
+
+    torch.set_num_threads(plan.threads)  # a sum split over another number of threads rounds differently
+    started = time.monotonic()
+    tokenizer = load_tokenizer(model)
+    with _quiet(), _explained(folder):
+        trainable = prepare_model(model, plan, settings, seed)
+        packing = plan.packing and packing_error(trainable, rows) <= PACKING_TOLERANCE
+        collator = PackingCollator() if packing else PaddingCollator(tokenizer.pad_token_id or 0)
+        checkpoint = latest_checkpoint(folder / "checkpoints")
+        log = Log(folder / "log.jsonl", upto=step_of(checkpoint) if checkpoint else 0)
+        trainer = make_trainer(trainable, tokenizer, rows, plan, settings, collator, folder, seed, log)
+        trainer.add_callback(_saver(settings.save_steps, on_step))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save(trainable, model, plan, rows, folder / "adapter")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return Trained(
+        steps=trainer.state.global_step,
+        final_loss=log.last_loss,
+        seconds=time.monotonic() - started,
+        tokens=log.tokens,
+        peak_mb=torch.cuda.max_memory_allocated() / 1e6 if plan.device == "cuda" else peak_memory_mb(),
+        packing=packing,
+    )
+
+
+def prepare_model(model: ResolvedModel, plan: Plan, settings: Train, seed: int) -> Any:
+    """Load the base and add what is trained, in fp32 with gradients; all else is frozen.
+
+    Raises:
+        RecipeError: the target modules do not exist in this model.
+    """
+    import torch
+
+    base = load_model(model, plan.quantisation, device=plan.device)
+    torch.manual_seed(seed)
+    if plan.method == "full":
+        return base.float().requires_grad_(True)
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=plan.r,
+        lora_alpha=plan.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        use_rslora=settings.rslora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        tuned = get_peft_model(base, config)
+    except ValueError as error:
+        raise RecipeError(
+            "LoRA cannot be put on these modules",
+            where="recipe:train.target_modules",
+            why=str(error)[:200],
+            hint="target_modules: all-linear",
+        ) from None
+    disable_cpu_repacking(tuned)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return tuned
+
+
+def packing_error(model: Any, rows: Sequence[Row]) -> float:
+    """How much packing changes what the model says: measured on its longest rows, before training.
+
+    Returns:
+        Root mean square of the change in the logits of labelled positions over their standard deviation; infinite
+        where the model cannot take packed rows at all.
+    """
+    import torch
+
+    longest = sorted(rows, key=lambda row: -len(row.input_ids))[:PACKING_CHECK_ROWS]
+    examples = [{"input_ids": r.input_ids, "labels": r.labels, "row": i} for i, r in enumerate(longest)]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            together = _labelled_logits(model, PackingCollator()(examples))
+            apart = [_labelled_logits(model, PaddingCollator(0)([example])) for example in examples]
+    except (ValueError, TypeError, RuntimeError):
+        return float("inf")
+    finally:
+        model.train(training)
+    expected = torch.cat(apart)
+    return float(((together - expected) ** 2).mean().sqrt() / expected.std())
+
+
+def _labelled_logits(model: Any, batch: dict[str, Any]) -> Any:
+    """Logits [labelled tokens, vocabulary] that predict the labels of one sequence."""
+    inputs = {key: value.to(model.device) for key, value in batch.items() if key not in ("rows", "labels")}
+    positions = (batch["labels"][0, 1:] != IGNORED).nonzero().flatten()
+    return model(**inputs, use_cache=False).logits[0, positions].float()
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    plan: Plan,
+    settings: Train,
+    collator: Any,
+    folder: Path,
+    seed: int,
+    log: Log,
+) -> Any:
+    """An SFTTrainer that is given finished rows, so that it has nothing left to guess."""
+    from datasets import Dataset
+    from trl import SFTConfig
+
+    arguments = SFTConfig(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        num_train_epochs=plan.epochs,
+        learning_rate=plan.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=settings.warmup,  # below 1 a share of all steps
+        weight_decay=0.0,  # LoRA starts at zero change; pulling it back there is no help (QLoRA, appendix B)
+        max_grad_norm=1.0,
+        optim=plan.optim,
+        bf16=plan.compute == "bfloat16",
+        use_cpu=plan.device == "cpu",
+        full_determinism=plan.device == "cuda",
+        dataloader_pin_memory=plan.device == "cuda",
+        gradient_checkpointing=plan.checkpointing,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # its default shows the last good loss instead of NaN
+        save_strategy="no",  # `_saver` decides, by the clock
+        save_total_limit=2,  # the one before stays until the new one is whole
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,  # rows are cut and counted already
+        report_to="none",
+        disable_tqdm=True,
+    )
+    # TRL casts the adapters of a quantised model to bf16. Their fp32 values are put back below.
+    exact = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    trainer = _trainer_class()(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(
+            [{"input_ids": row.input_ids, "labels": row.labels, "row": i} for i, row in enumerate(rows)]
+        ),
+        processing_class=tokenizer,
+        data_collator=collator,
+    )
+    for name, parameter in model.named_parameters():
+        if name in exact:
+            parameter.data = exact[name]
+    trainer.ids, trainer.lengths, trainer.log_file = [r.id for r in rows], [len(r.input_ids) for r in rows], log
+    trainer.add_callback(log.callback())
+    return trainer
+
+
+def _trainer_class() -> Any:
+    """Made in a function, so that importing this module does not import torch."""
+    import torch
+    from trl import SFTTrainer
+
+    class LabelledTrainer(SFTTrainer):  # type: ignore[misc]
+        """SFTTrainer with a loss that looks at labelled positions only, and that stops when it is no number.
+
+        TRL's fused output head scores only labelled positions on GPUs but every position on a CPU: with short answers
+        that is most of the work of a step.
+        """
+
+        ids: list[str]
+        lengths: list[int]
+        log_file: Log
+
+        def compute_loss(
+            self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            places = inputs.pop("rows").tolist()
+            if inputs["labels"].is_cuda:
+                loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            else:
+                loss = labelled_loss(model, inputs, num_items_in_batch)
+            if not torch.isfinite(loss):
+                raise StageFailed(
+                    "the loss is no longer a number",
+                    where=f"step {self.state.global_step + 1}, rows {', '.join(self.ids[i] for i in places)}",
+                    hint="a lower train.lr; the last good checkpoint is kept",
+                )
+            self.log_file.count(sum(self.lengths[i] for i in places))
+            return loss
+
+    return LabelledTrainer
+
+
+def labelled_loss(model: Any, inputs: dict[str, Any], labels_in_step: Any = None) -> Any:
+    """Cross-entropy of the labelled tokens, summed and divided by their number in the whole optimizer step.
+
+    Args:
+        model: causal, with gradients.
+        inputs: from a collator, without `rows`; `labels` [B, T] are taken out.
+        labels_in_step: labelled tokens over all micro-batches of the step; default: those in `inputs`.
+
+    Returns:
+        A scalar tensor in nats per labelled token.
+    """
+    import torch
+
+    labels = inputs.pop("labels")[:, 1:]
+    kept = (labels != IGNORED).any(0).nonzero().flatten()
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "logits_to_keep" in inspect.signature(base.forward).parameters:
+        logits = model(**inputs, logits_to_keep=kept, use_cache=False).logits
+    else:
+        logits = model(**inputs, use_cache=False).logits[:, kept]
+    labels = labels[:, kept]
+    total = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (labels_in_step if labels_in_step is not None else (labels != IGNORED).sum().clamp(min=1))
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+
+class Log:
+    """`log.jsonl`: one line a step. Lines of steps that a resumed run will repeat are taken out first."""
+
+    def __init__(self, path: Path, upto: int = 0):
+        self.path, self.last_loss, self.tokens, self._fresh = path, float("nan"), 0, 0
+        self._clock = time.monotonic()
+        lines = [line for line in _read_lines(path) if line["step"] <= upto]
+        self.tokens = sum(line["tokens"] for line in lines)
+        if lines:
+            self.last_loss = lines[-1]["loss"]
+        write_atomic(path, b"".join(_line(line) for line in lines))
+
+    def count(self, tokens: int) -> None:
+        """Add a micro-batch's tokens to the step in progress."""
+        self._fresh += tokens
+
+    def write(self, step: int, epoch: float, logs: dict[str, float]) -> None:
+        """Write the line of a finished step."""
+        now = time.monotonic()
+        seconds, self._clock = now - self._clock, now
+        line = {
+            "step": step,
+            "epoch": round(epoch, 4),
+            "loss": logs["loss"],
+            "lr": logs.get("learning_rate"),
+            "grad_norm": logs.get("grad_norm"),
+            "tokens": self._fresh,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(self._fresh / max(seconds, 1e-9), 1),
+            "peak_mb": round(peak_memory_mb()),
+        }
+        self.tokens, self.last_loss, self._fresh = self.tokens + self._fresh, logs["loss"], 0
+        with self.path.open("ab") as file:
+            file.write(_line(line))
+
+    def callback(self) -> Any:
+        """What the trainer calls."""
+        from transformers import TrainerCallback
+
+        log = self
+
+        class Write(TrainerCallback):  # type: ignore[misc]
+            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                log._clock = time.monotonic()
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if logs and "loss" in logs:
+                    log.write(state.global_step, state.epoch or 0.0, logs)
+
+        return Write()
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a log; a kill may have cut the last one."""
+    if path.is_file():
+        for raw in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                yield json.loads(raw)
+
+
+# ---------------------------------------------------------------------------------------------- checkpoints
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; those that a kill cut off are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
+    whole = [path for path in found if (path / WHOLE).is_file()]
+    for path in found:
+        if path not in whole:
+            shutil.rmtree(path, ignore_errors=True)
+    return whole[0] if whole else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps done when a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _saver(every: int | str, on_step: Callable[[int, int], None]) -> Any:
+    """Asks for a checkpoint every so many steps, or, for `auto`, every `SAVE_SECONDS`. Neither changes the result."""
+    from transformers import TrainerCallback
+
+    class Save(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.last = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps)
+            due = state.global_step % every == 0 if isinstance(every, int) else self._due()
+            if due and state.global_step < state.max_steps:
+                control.should_save = True
+
+        def _due(self) -> bool:
+            return time.monotonic() - self.last >= SAVE_SECONDS
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            for file in folder.iterdir():
+                _to_disk(file)
+            write_json(folder / WHOLE, {"step": state.global_step})
+            self.last = time.monotonic()
+
+    return Save()
+
+
+def _to_disk(file: Path) -> None:
+    """Have the system write a file out, so that a power cut after `WHOLE` finds it whole."""
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+# ---------------------------------------------------------------------------------------------- saving
+
+
+def save(tuned: Any, model: ResolvedModel, plan: Plan, rows: Sequence[Row], folder: Path) -> None:
+    """Write the adapter (or, for `method: full`, all weights in bf16) with the identity of its base, atomically.
+
+    The base is named by the SHA-256 of its weights: a name could mean other weights elsewhere. Equal training gives
+    equal bytes, in every file.
+    """
+    import torch
+
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    full = plan.method == "full"
+    if full:
+        tuned.to(torch.bfloat16)
+    tuned.save_pretrained(temporary)
+    if not full:
+        _settle_config(temporary / "adapter_config.json", model)
+    (temporary / "README.md").unlink(missing_ok=True)  # a card of blanks; the run has a real one
+    weights = temporary / ("model.safetensors" if full else "adapter_model.safetensors")
+    write_json(
+        temporary / IDENTITY,
+        {
+            "kind": "full" if full else "adapter",
+            "base_name": Path(model.name).name if model.source == "local" else model.name,
+            "base_source": model.source,
+            "base_sha256": model.sha256,
+            "quantisation": plan.quantisation,
+            "compute": plan.compute,
+            "sha256": file_sha256(weights) if weights.is_file() else None,
+            "stop_token_ids": sorted({row.input_ids[-1] for row in rows if not row.truncated}),
+        },
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def _settle_config(file: Path, model: ResolvedModel) -> None:
+    """PEFT writes sets in the order of their hashes, and the path of the base on this machine."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = f"sha256:{model.sha256}"
+    for key, value in config.items():
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            config[key] = sorted(value)
+    write_atomic(file, json.dumps(config, indent=2, sort_keys=True).encode())
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what the machine ran out of into a sentence."""
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise StageFailed(
+            "the GPU is out of memory",
+            where=str(folder),
+            why=str(error).split(".")[0],
+            hint="train.batch or train.max_length smaller, or gradient_checkpointing: true; then the same command",
+        ) from None
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        raise StageFailed(
+            "the disk is full",
+            where=str(folder),
+            why="the checkpoint in progress could not be written; the one before it is whole",
+            hint="free some space, then the same command",
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries that talk at every correct run: deprecations between them, and their own progress."""
+    names = ("transformers", "trl", "peft", "accelerate", "datasets")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch|peft|transformers")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,222 @@
+"""The training stage of one arm: rows in, adapter out, nothing done twice.
+
+rows -> labels -> plan -> sft -> adapter
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tamis.errors import DataError, MissingExtra
+from tamis.models import ResolvedModel, load_tokenizer, resolve
+from tamis.prompt import conversation
+from tamis.recipe import Recipe
+from tamis.record import canonical_json
+from tamis.run import Progress, Run, Stage, fingerprint
+from tamis.schema import TOKENS, read_json, write_json, write_parquet
+from tamis.train.labels import Row, Turns, label_rows, stop_token_ids
+from tamis.train.plan import Hardware, Memory, Plan, make_plan, probe, shape_of
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+NO_LIMIT = 1 << 30
+
+
+def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool = False) -> dict[str, Any]:
+    """Train one arm of a run; a complete arm is returned at once, an unfinished one resumed.
+
+    Args:
+        run: the run folder. Writes `plan.json`, `tokens.parquet`, `log.jsonl`, `adapter/`, `checkpoints/`,
+            `stage.json` below `run.train(arm)`.
+        recipe: its `model`, `train`, `seed` and `evaluate.task` (which words the prompts) count.
+        arm: the arm's name.
+        rows: `schema.RECORD` columns, in an order that does not depend on chance.
+        quiet: no progress on stderr.
+
+    Returns:
+        The stage's summary: `rows`, `tokens`, `trained_tokens`, `steps`, `final_loss`, `seconds`, `peak_mb`,
+        `base_sha256`, ... and `skipped`, true where nothing had to be done.
+
+    Raises:
+        DataError: no row can be trained on.
+        MissingExtra: a package of the extra `train` is not installed.
+        RecipeError: no such model, or no plan fits the memory.
+        StageFailed: training stopped; the same command goes on from the last checkpoint.
+    """
+    conversations = _conversations(rows, recipe)
+    model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
+    stage = Stage(run.train(arm), _fingerprint(conversations, recipe, model))
+    if stage.complete():
+        return {**read_json(stage.file), "skipped": True}
+    _require_packages()
+    resumed = stage.begin()
+    labelled, plan = _prepare(model, recipe, conversations, stage.folder, resumed)
+    for warning in plan.warnings:
+        log.warning("%s", warning)
+    usable = [row for row in labelled if row.dropped is None]
+    progress = Progress(stage.folder, f"train {arm}", plan.steps, "steps", quiet)
+    from tamis.train.sft import train
+
+    with _noting_peak(plan):
+        done = train(
+            model,
+            usable,
+            plan,
+            recipe.train,
+            stage.folder,
+            seed=recipe.seed_for("train"),
+            on_step=lambda step, steps: progress.update(step),
+        )
+    summary = {
+        "arm": arm,
+        "rows": len(usable),
+        "dropped": len(labelled) - len(usable),
+        "truncated": sum(row.truncated > 0 for row in usable),
+        "trained_tokens": sum(row.trained for row in usable),
+        "base": model.name if model.source != "local" else Path(model.name).name,
+        "base_source": model.source,
+        "base_sha256": model.sha256,
+        "method": plan.method,
+        "quantisation": plan.quantisation,
+        "estimate_mb": plan.estimate_bytes / 1e6,
+        **dataclasses.asdict(done),
+    }
+    stage.finish(**summary)
+    return {**summary, "skipped": False}
+
+
+def plan_arm(recipe: Recipe, rows: pa.Table) -> Plan:
+    """What `train_arm` would do, without doing it (`--dry-run`). Loads the tokenizer, never the weights."""
+    _require_packages()
+    model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
+    return _label_and_plan(model, recipe, _conversations(rows, recipe), probe())[1]
+
+
+def _conversations(rows: pa.Table, recipe: Recipe) -> list[tuple[str, Turns]]:
+    task = recipe.evaluate.task
+    columns = (rows.column(name).to_pylist() for name in ("id", "messages", "label"))
+    return [(id_, conversation(messages, label, task)) for id_, messages, label in zip(*columns, strict=True)]
+
+
+def _fingerprint(conversations: Sequence[tuple[str, Turns]], recipe: Recipe, model: ResolvedModel) -> str:
+    """Of all that can change the adapter. How often checkpoints are written cannot."""
+    text = canonical_json([[id_, turns] for id_, turns in conversations])
+    return fingerprint(
+        {
+            "rows": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+            "train": recipe.train.model_dump(mode="json", exclude={"save_steps", "trust_remote_code"}),
+            "model": model.sha256,
+            "seed": recipe.seed_for("train"),
+        },
+        PACKAGES,
+    )
+
+
+def _require_packages() -> None:
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "train", "training")
+
+
+def _prepare(
+    model: ResolvedModel, recipe: Recipe, conversations: Sequence[tuple[str, Turns]], folder: Path, resumed: bool
+) -> tuple[list[Row], Plan]:
+    """Labels and plan, written down. A resumed run keeps the plan it began with: another one would train otherwise."""
+    kept = _read_plan(folder / "plan.json") if resumed else None
+    if kept is not None:
+        labelled = _label(model, conversations, kept.max_length)
+        return labelled, kept
+    labelled, plan = _label_and_plan(model, recipe, conversations, probe())
+    write_parquet(folder / "tokens.parquet", _token_table(labelled))
+    write_json(folder / "plan.json", plan.as_json())
+    return labelled, plan
+
+
+def _label_and_plan(
+    model: ResolvedModel, recipe: Recipe, conversations: Sequence[tuple[str, Turns]], hardware: Hardware
+) -> tuple[list[Row], Plan]:
+    whole = _label(model, conversations, NO_LIMIT)
+    usable = [row for row in whole if row.dropped is None]
+    if not usable:
+        raise DataError(
+            "no row can be trained on",
+            why=", ".join(sorted({str(row.dropped) for row in whole})) or "there are no rows",
+            hint="each row needs an answer, and the model's chat template must render it",
+        )
+    shape = shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
+    plan = make_plan(recipe.train, shape, [r.tokens for r in usable], sum(r.trained for r in usable), hardware)
+    cut = _label(model, conversations, plan.max_length)
+    lost = [row for row in cut if row.truncated]
+    if lost:
+        log.warning(
+            "%d rows lose %d tokens at max_length %d; %d would keep them whole",
+            len(lost),
+            sum(row.truncated for row in lost),
+            plan.max_length,
+            max(row.tokens for row in lost),
+        )
+    if all(row.dropped for row in cut):
+        raise DataError(
+            "no row can be trained on", why=f"all answers lie behind max_length {plan.max_length}", where="train"
+        )
+    return cut, plan
+
+
+def _label(model: ResolvedModel, conversations: Sequence[tuple[str, Turns]], max_length: int) -> list[Row]:
+    tokenizer = load_tokenizer(model)
+    stops: list[int] = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        configured = json.loads((model.path / "generation_config.json").read_bytes())["eos_token_id"]
+        stops = configured if isinstance(configured, list) else [configured]
+    return label_rows(tokenizer, conversations, max_length, stop_token_ids(tokenizer, stops))
+
+
+def _token_table(rows: Sequence[Row]) -> pa.Table:
+    names = ("id", "tokens", "trained", "truncated", "dropped")
+    return pa.table({name: [getattr(row, name) for row in rows] for name in names}, schema=TOKENS)
+
+
+def _read_plan(file: Path) -> Plan | None:
+    """The plan of the run that is resumed, or None where it was killed before it had one."""
+    from tamis.train.plan import Choice
+
+    try:
+        values = read_json(file)
+        parts = Memory(**{name: value * 1e6 for name, value in values.pop("parts_mb").items()})
+        hardware = values.pop("hardware")
+        hardware["memory"] = int(hardware.pop("memory_mb") * 1e6)
+        for derived in ("schema_version", "accumulation"):
+            values.pop(derived)
+        return Plan(
+            **{
+                **values,
+                "estimate_bytes": values.pop("estimate_mb") * 1e6,
+                "choices": tuple(Choice(**choice) for choice in values["choices"]),
+                "warnings": tuple(values["warnings"]),
+                "parts": parts,
+                "hardware": Hardware(**hardware),
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _noting_peak(plan: Plan) -> Iterator[None]:
+    """Start counting the GPU's peak here, so that it can stand beside the estimate."""
+    if plan.device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    yield
