@@ -12,7 +12,8 @@ from tamis.schema import STAGES
 REASONS = {
     "unreadable": "unreadable",
     "held_out": "held out for evaluation",
-    "empty": "empty",
+    "empty_prompt": "empty prompts",
+    "empty_answer": "empty answers",
     "truncated": "cut short",
     "refusal": "refusals",
     "echo": "answer repeats the prompt",

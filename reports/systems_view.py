@@ -29,7 +29,7 @@ LATENCY = "latency.e2e.p95"
 
 @dataclasses.dataclass(frozen=True)
 class SystemRow:
-    """One system of one arm with everything measured of it."""
+    """One system of one arm with everything measured of it. `uses_arm`: whether the arm's rows made it."""
 
     arm: str
     system: str
@@ -37,12 +37,8 @@ class SystemRow:
     train_rows: int | None
     train_seconds: float | None
     errors: int
+    uses_arm: bool
     role: Literal["candidate", "baseline", "other"] = "other"
-
-    @property
-    def uses_arm(self) -> bool:
-        """Whether the arm's rows made it; others answer the same in every arm."""
-        return bool(self.train_rows)
 
     def get(self, metric: str) -> Measure:
         """The measure of a metric, unknown where it was not taken."""
@@ -157,7 +153,7 @@ def systems_view(raw: dict[str, Any], candidate: str, baseline: str) -> SystemsV
     systems = tuple(_system(s, candidate, baseline) for s in raw["systems"])
     return SystemsView(
         task=text(raw.get("task")),
-        primary=_primary(pairs, systems),
+        primary=text(raw.get("primary")) or _primary(pairs, systems),
         items=whole(raw.get("items")),
         components=whole(raw.get("components")),
         eval_sha256=text(raw.get("eval_sha256")) or "",
@@ -195,8 +191,13 @@ def honest_notes(view: SystemsView, arm: str, candidate: str) -> list[str]:
 
 def gain_note(pair: PairRow | None) -> str | None:
     """How much of the gain is format (answers that can be read at all) and how much is skill."""
-    if pair is None or pair.format_gain is None or pair.skill_gain is None or pair.metric not in ("accuracy",):
+    if pair is None or pair.format_gain is None or pair.metric != "accuracy":
         return None
+    if pair.skill_gain is None:
+        return (
+            f"Of {SHORT.get(pair.baseline[1], pair.baseline[1])} hardly an answer could be read at all, so the whole "
+            f"difference ({written.points(pair.format_gain)}) is format; what it could do is not known."
+        )
     return (
         f"Of the difference to {SHORT.get(pair.baseline[1], pair.baseline[1])}, {written.points(pair.format_gain)} are "
         f"format (answers that can be read at all) and {written.points(pair.skill_gain)} are skill (right once read)."
@@ -212,6 +213,7 @@ def _system(raw: dict[str, Any], candidate: str, baseline: str) -> SystemRow:
         train_rows=whole(raw.get("train_rows")),
         train_seconds=number(raw.get("train_seconds")),
         errors=whole(raw.get("errors")) or 0,
+        uses_arm=bool(raw.get("uses_arm", raw.get("train_rows"))),
         role="candidate" if name == candidate else "baseline" if name == baseline else "other",
     )
 

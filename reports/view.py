@@ -265,7 +265,7 @@ def _flat(environment: dict[str, Any]) -> str:
     """Machine, engine, device and versions on one line."""
     parts = [
         str(v)
-        for k in ("machine", "hardware", "engine", "device")
+        for k in ("hardware", "machine", "system", "engine", "device")
         if (v := environment.get(k)) and not isinstance(v, dict)
     ]
     versions = [f"{name} {version}" for name, version in mapping(environment.get("versions")).items() if version]

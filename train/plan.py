@@ -19,7 +19,6 @@ from tamis.recipe import Train
 RANKS = (8, 16, 32, 64, 128, 256)  # of those vLLM serves; below 8 nothing is saved worth having
 ROWS_PER_STEP = 16  # LoRA pays more for large batches than full tuning does: stay under 32 (LoRA Without Regret)
 CONTEXT_CAP = 4096  # tokens; `auto` never plans longer rows than this without being asked
-ATTENTION_SHARE = 0.2  # of the linear layers' work; from here on a common mask wastes more than packing saves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +241,9 @@ class Plan:
         return values
 
 
-def make_plan(train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: int, hardware: Hardware) -> Plan:
+def make_plan(
+    train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: int, hardware: Hardware, *, shared: int = 0
+) -> Plan:
     """Decide everything the recipe leaves open.
 
     Args:
@@ -251,6 +252,7 @@ def make_plan(train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: i
         lengths: tokens of each row, uncut; must not be empty.
         loss_tokens: tokens with a label, in one epoch.
         hardware: from `probe`.
+        shared: leading tokens that all rows have in common.
 
     Raises:
         RecipeError: even the smallest plan does not fit the memory.
@@ -263,6 +265,7 @@ def make_plan(train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: i
         return choices[-1].value
 
     quantisation = quantisation_of(train)
+    choices.append(Choice("quantisation", quantisation, _why_quantisation(train, shape, hardware)))
     choices.append(Choice("compute", hardware.compute, _why_compute(hardware)))
     longest = max(lengths)
     limit = min(shape.context, CONTEXT_CAP)
@@ -309,8 +312,9 @@ def make_plan(train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: i
             else "activations fit, so nothing is computed twice",
         )
     )
-    packing = _attention_share(shape, micro * sum(cut) / len(cut)) <= ATTENTION_SHARE and train.dropout == 0
-    choices.append(Choice("packing", packing, _why_packing(packing, train.dropout)))
+    gain = packing_gain(shape, cut, shared, micro)
+    packing = gain > 1 and train.dropout == 0
+    choices.append(Choice("packing", packing, _why_packing(gain, shared, train.dropout)))
     return Plan(
         method=train.method,
         quantisation=quantisation,
@@ -332,7 +336,7 @@ def make_plan(train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: i
         choices=tuple(choices),
         parts=parts,
         hardware=hardware,
-        warnings=tuple(_warnings(train, shape, r, loss_tokens, quantisation, hardware)),
+        warnings=tuple(_warnings(shape, r, loss_tokens)),
     )
 
 
@@ -397,9 +401,41 @@ def _optimizer(method: str, hardware: Hardware) -> tuple[str, str]:
     return "adamw_torch", "plain AdamW: LoRA's moments are small, and on a CPU its bits repeat"
 
 
-def _attention_share(shape: Shape, tokens: float) -> float:
-    """Work of attention over one common mask, as a share of the linear layers' work."""
-    return 4 * tokens * shape.query * shape.layers / (2 * shape.linear)
+def packing_gain(shape: Shape, lengths: Sequence[int], shared: int, micro_batch: int) -> float:
+    """Work of a padded micro-batch over that of a packed one; above 1, packing is faster.
+
+    Packed, a token looks (and is masked) at the whole micro-batch; padded, every row costs as much as the longest.
+
+    Args:
+        shape: of the model.
+        lengths: tokens of each row.
+        shared: leading tokens that all rows have in common.
+        micro_batch: rows.
+    """
+    mean = sum(lengths) / len(lengths)
+    # Of so many rows the longest is about the quantile micro / (micro + 1)
+    longest = sorted(lengths)[min(len(lengths) * micro_batch // (micro_batch + 1), len(lengths) - 1)]
+    packed = micro_batch * mean - (micro_batch - 1) * shared
+    padded = micro_batch * longest
+    return padded * (1 + _attention(shape, longest)) / (packed * (1 + _attention(shape, packed)))
+
+
+def _attention(shape: Shape, keys: float) -> float:
+    """Work of attention per token that looks at so many keys, as a share of the linear layers' work per token."""
+    return 4 * keys * shape.query * shape.layers / (2 * shape.linear)
+
+
+def _why_quantisation(train: Train, shape: Shape, hardware: Hardware) -> str:
+    width = 2 if hardware.compute == "bfloat16" else 4
+    whole = width * (shape.linear + shape.other)
+    if train.method != "qlora":
+        return f"method {train.method} keeps the base as it is, {whole / 1e9:.1f} GB"
+    if whole < hardware.memory / 8:
+        return (
+            f"as the recipe says; it saves memory, not time, and unquantised the base takes {whole / 1e9:.1f} GB "
+            f"of {hardware.memory / 1e9:.0f} GB: method: lora would do without rounding it"
+        )
+    return f"as the recipe says; unquantised the base takes {whole / 1e9:.1f} GB of {hardware.memory / 1e9:.0f} GB"
 
 
 def _why_compute(hardware: Hardware) -> str:
@@ -408,17 +444,15 @@ def _why_compute(hardware: Hardware) -> str:
     return "this CPU has no matrix tiles: fp32 is as fast as bf16 or faster, and exact"
 
 
-def _why_packing(packing: bool, dropout: float) -> str:
-    if packing:
-        return "rows are short: laid end to end, their common prefix computed once, no padding"
+def _why_packing(gain: float, shared: int, dropout: float) -> str:
     if dropout:
         return "off: with dropout a shared prefix would share its noise"
-    return "off: rows are long, a common mask would cost more than padding"
+    if gain > 1:
+        return f"rows end to end, their {shared} common first tokens computed once: about {gain:.1f} times less work"
+    return f"off: rows are long, one mask over all of them would cost {1 / gain:.1f} times as much as padding"
 
 
-def _warnings(
-    train: Train, shape: Shape, r: int | None, loss_tokens: int, quantisation: Quantisation, hardware: Hardware
-) -> list[str]:
+def _warnings(shape: Shape, r: int | None, loss_tokens: int) -> list[str]:
     """What a user should hear before the run."""
     found = []
     if r is not None and shape.lora(r) < loss_tokens:
@@ -426,14 +460,6 @@ def _warnings(
             f"{loss_tokens:,} trained tokens are more than LoRA's {shape.lora(r):,} parameters can hold; "
             "consider method: full"
         )
-    full_width = 2 * (shape.linear + shape.other)
-    if quantisation != "none" and full_width < hardware.memory / 8:
-        found.append(
-            f"4 bits save memory, not time: in bf16 this model takes {full_width / 1e9:.1f} GB of "
-            f"{hardware.memory / 1e9:.0f} GB free, so method: lora would do without rounding the base"
-        )
-    if loss_tokens == 0:
-        found.append("no token is trained")
     return found
 
 

@@ -187,6 +187,7 @@ def make_trainer(
 ) -> Any:
     """An SFTTrainer that is given finished rows, so that it has nothing left to guess."""
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl import SFTConfig
 
     arguments = SFTConfig(
@@ -232,6 +233,7 @@ def make_trainer(
         if name in exact:
             parameter.data = exact[name]
     trainer.ids, trainer.lengths, trainer.log_file = [r.id for r in rows], [len(r.input_ids) for r in rows], log
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is for data
     trainer.add_callback(log.callback())
     return trainer
 

@@ -25,7 +25,8 @@ from tamis.record import canonical_json
 from tamis.run import Progress, Run, Stage, fingerprint
 from tamis.schema import TOKENS, read_json, write_json, write_parquet
 from tamis.train.labels import Row, Turns, label_rows, stop_token_ids
-from tamis.train.plan import Hardware, Memory, Plan, make_plan, probe, shape_of
+from tamis.train.packing import shared_prefix
+from tamis.train.plan import Choice, Hardware, Memory, Plan, make_plan, probe, shape_of
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +156,14 @@ def _label_and_plan(
             hint="each row needs an answer, and the model's chat template must render it",
         )
     shape = shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
-    plan = make_plan(recipe.train, shape, [r.tokens for r in usable], sum(r.trained for r in usable), hardware)
+    plan = make_plan(
+        recipe.train,
+        shape,
+        [row.tokens for row in usable],
+        sum(row.trained for row in usable),
+        hardware,
+        shared=shared_prefix([{"input_ids": row.input_ids, "labels": row.labels} for row in usable]),
+    )
     cut = _label(model, conversations, plan.max_length)
     lost = [row for row in cut if row.truncated]
     if lost:
@@ -189,25 +197,17 @@ def _token_table(rows: Sequence[Row]) -> pa.Table:
 
 def _read_plan(file: Path) -> Plan | None:
     """The plan of the run that is resumed, or None where it was killed before it had one."""
-    from tamis.train.plan import Choice
-
     try:
         values = read_json(file)
         parts = Memory(**{name: value * 1e6 for name, value in values.pop("parts_mb").items()})
         hardware = values.pop("hardware")
         hardware["memory"] = int(hardware.pop("memory_mb") * 1e6)
         for derived in ("schema_version", "accumulation"):
-            values.pop(derived)
-        return Plan(
-            **{
-                **values,
-                "estimate_bytes": values.pop("estimate_mb") * 1e6,
-                "choices": tuple(Choice(**choice) for choice in values["choices"]),
-                "warnings": tuple(values["warnings"]),
-                "parts": parts,
-                "hardware": Hardware(**hardware),
-            }
-        )
+            values.pop(derived, None)
+        values["estimate_bytes"] = values.pop("estimate_mb") * 1e6
+        values["choices"] = tuple(Choice(**choice) for choice in values["choices"])
+        values["warnings"] = tuple(values["warnings"])
+        return Plan(**values, parts=parts, hardware=Hardware(**hardware))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

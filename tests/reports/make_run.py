@@ -2,13 +2,14 @@
 
     python tests/reports/make_run.py FOLDER      (then: tamis report FOLDER)
 
-The intervals are made by tamis/intervals.py from the very answers that are written, so every number in the folder
-agrees with every other.
+Answers and times are drawn; everything made of them (metrics, comparison, verdict) is made by the real code, so every
+number in the folder agrees with every other.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -17,9 +18,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tamis import intervals, schema
-from tamis.record import Message, attribute_hash, content_hash
+from tamis import schema
+from tamis.evaluate import measure
+from tamis.evaluate.compare import compare
+from tamis.evaluate.evidence import Evidence
+from tamis.evaluate.gate import judge
+from tamis.evaluate.metrics import lookup
+from tamis.evaluate.policy import load_policy
 from tamis.recipe import Recipe
+from tamis.record import Message, attribute_hash, content_hash
 from tamis.run import Run
 
 INTENTS = [
@@ -52,6 +59,7 @@ SKILL = {
     ("chosen", "base-best"): (0.55, 0.95),
     ("chosen", "linear"): (0.90, 0.0011),
     ("chosen", "majority"): (0.15, 0.00002),
+    ("random", "linear"): (0.86, 0.0011),
 }
 FREE_OF_ARM = ("base", "base-best")
 
@@ -63,7 +71,7 @@ class Sizes:
     read: int = 3000
     kept: int = 300
     items: int = 200
-    requests: int = 72
+    requests: int = 80
     arms: tuple[str, ...] = ("chosen", "random")
     hostile: bool = False
     verdict: str = "FAIL"
@@ -82,12 +90,14 @@ def make_run(path: Path, sizes: Sizes = Sizes(), seed: int = 7) -> Run:
     write_recipe(run)
     write_curation(run, sizes, rng)
     items = write_items(run, sizes, rng)
-    systems = {key: write_system(run, *key, items, sizes, rng) for key in SKILL if key[0] in sizes.arms}
+    for arm, system in SKILL:
+        if arm in sizes.arms:
+            write_system(run, arm, system, items, sizes, rng)
     for arm in sizes.arms:
         write_training(run, arm, sizes, rng)
     schema.write_json(run.path / "arms.json", {"arms": list(sizes.arms)})
-    write_comparison(run, systems, items, sizes)
-    write_verdict(run, systems, sizes)
+    compare(run, Recipe.load(run.recipe_file))
+    judge(run, load_policy(write_policy(run, sizes)), today=datetime.date(2026, 11, 24))
     return run
 
 
@@ -252,7 +262,7 @@ def write_items(run: Run, sizes: Sizes, rng: np.random.Generator) -> list[dict[s
 
 def write_system(
     run: Run, arm: str, system: str, items: list[dict[str, Any]], sizes: Sizes, rng: np.random.Generator
-) -> dict[str, Any]:
+) -> None:
     share, seconds = SKILL[arm, system]
     # the harder an item, the more systems miss it: answers of different systems go together, as real ones do
     hardness = np.random.default_rng(1).random(len(items))
@@ -290,10 +300,24 @@ def write_system(
     folder = run.evaluate(arm, system)
     schema.write_parquet(folder / "samples.parquet", pa.Table.from_pylist(samples, schema.SAMPLES))
     times = write_requests(folder, items, seconds, sizes, rng)
-    metrics = measured(samples, items, times)
-    schema.write_json(folder / "metrics.json", {"items": len(items), "metrics": metrics, "environment": ENVIRONMENT})
+    about = {
+        "system": system,
+        "arm": arm,
+        "uses_arm": system not in FREE_OF_ARM,
+        "items": len(items),
+        "eval_set_sha256": "9f2c" + "0" * 60,
+        "prompt_sha256": "11" * 32,
+        "environment": ENVIRONMENT,
+        "adapter": {"alive": True},
+        "batches": [{"answered": 8, "seconds": float(t)} for t in np.add.reduceat(times, range(0, len(times), 8)) / 6],
+        "batch_size": 32,
+        "output_tokens": 3 * len(items),
+    }
+    schema.write_json(folder / "metrics.json", about)
+    evidence = Evidence(arm, system, folder)
+    metrics = {id_: measure.absolute(evidence, id_).as_dict(lookup(id_).unit) for id_ in METRICS}
+    schema.write_json(folder / "metrics.json", {**about, "metrics": metrics})
     finish(folder, items=len(items))
-    return {"arm": arm, "system": system, "metrics": metrics, "right": right}
 
 
 def write_requests(folder: Path, items: Any, seconds: float, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
@@ -318,151 +342,44 @@ def write_requests(folder: Path, items: Any, seconds: float, sizes: Sizes, rng: 
 
 
 ENVIRONMENT = {
-    "machine": "2 CPU cores, 16 GB",
+    "machine": "Xeon, 2 cores",
+    "hardware": "Xeon, 2 cores",
     "engine": "transformers",
     "device": "cpu",
     "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
 }
 
 
-def measured(samples: list[dict[str, Any]], items: list[dict[str, Any]], times: np.ndarray) -> dict[str, Any]:
-    clusters = [i["component"] for i in items]
-    found = {
-        "accuracy": intervals.proportion([s["correct"] for s in samples], clusters).as_dict(),
-        "parse_rate": intervals.proportion([s["parsed"] for s in samples], clusters).as_dict(),
-        "latency.e2e.p50": intervals.quantile(times * 1000, 0.5).as_dict("ms"),
-        "latency.e2e.p95": intervals.quantile(times * 1000, 0.95).as_dict("ms"),
-    }
-    batches = [float(x) for x in np.add.reduceat(times, range(0, len(times), 8)) / 6]
-    rate = intervals.ratio([8.0] * len(batches), batches, over="batches")
-    found["load.throughput"] = rate.as_dict("requests/s")
-
-    def price(r: float | None) -> float | None:
-        return None if not r else 1000 * 2.5 / (3600 * r * 0.5)
-
-    cost = dataclasses.replace(rate, value=price(rate.value), lower=price(rate.upper), upper=price(rate.lower))
-    found["cost.usd_per_1k"] = cost.as_dict("USD")
-    return found
+METRICS = ("accuracy", "macro_f1", "parse_rate", "latency.e2e.p50", "latency.e2e.p95", "load.throughput")
 
 
-def write_comparison(run: Run, systems: dict[tuple[str, str], dict[str, Any]], items: Any, sizes: Sizes) -> None:
-    clusters = [i["component"] for i in items]
-    first = sizes.arms[0]
-    others = [("base", first), ("base-best", first), ("linear", first), ("majority", first)]
-    against = [((first, "tuned"), (arm, s)) for s, arm in others]
-    against += [((first, "tuned"), (arm, "tuned")) for arm in sizes.arms[1:]]
-    pairs = [pair(systems[a], systems[b], clusters) for a, b in against if a in systems and b in systems]
-    rows = [
-        {
-            "arm": s["arm"],
-            "system": s["system"],
-            "name": f"{s['arm']} / {s['system']}",
-            "train_rows": sizes.kept if s["system"] in ("tuned", "linear", "majority") else None,
-            "train_seconds": 117.3 if s["system"] == "tuned" else None,
-            "metrics": s["metrics"],
-            "errors": 0,
-        }
-        for s in systems.values()
-    ]
-    schema.write_json(
-        run.comparison,
-        {
-            "confidence": 0.95,
-            "task": "classify",
-            "items": len(items),
-            "components": len(set(clusters)),
-            "eval_sha256": "9f2c" + "0" * 60,
-            "environment": ENVIRONMENT,
-            "systems": rows,
-            "pairs": pairs,
-        },
+# A policy that gives each verdict to the first arm of a run of the usual size.
+GATES = {
+    "PASS": {"floor": "lower >= 0.70", "speed": "upper <= 5 s", "price": "upper <= 0.90 USD"},
+    "FAIL": {"floor": "lower >= 0.70", "speed": "upper <= 400 ms", "price": "upper <= 0.90 USD"},
+    "INCONCLUSIVE": {"floor": "lower >= 0.92", "speed": "upper <= 5 s", "price": "upper <= 0.90 USD"},
+    "INVALID": {"floor": "lower >= 0.70", "speed": "upper <= 5 s", "price": "upper <= 0.90 USD"},
+}
+
+
+def write_policy(run: Run, sizes: Sizes) -> Path:
+    floor, speed, price = GATES[sizes.verdict].values()
+    same = "[eval_set, template]" if sizes.verdict == "INVALID" else "[eval_set]"  # no template hash is written
+    path = run.path / "policy.yaml"
+    path.write_text(
+        f"""version: 1
+evidence: {{candidate: tuned, baseline: base}}
+requires: {{same: {same}, checks: [complete]}}
+gates:
+  - {{id: floor, metric: accuracy, require: "{floor}"}}
+  - {{id: better, metric: accuracy, require: "delta.lower > 0"}}
+  - {{id: speed, metric: latency.e2e.p95, require: "{speed}"}}
+  - {{id: price, metric: cost.usd_per_1k, require: "{price}"}}
+  - {{id: slices, metric: accuracy, by: label, min_n: 10, require: "lower >= 0.9", severity: warn}}
+""",
+        encoding="utf-8",
     )
-
-
-def pair(a: dict[str, Any], b: dict[str, Any], clusters: list[int]) -> dict[str, Any]:
-    x, y = a["right"], b["right"]
-    return {
-        "candidate": {"arm": a["arm"], "system": a["system"]},
-        "baseline": {"arm": b["arm"], "system": b["system"]},
-        "metric": "accuracy",
-        "delta": intervals.paired_proportion(x, y, clusters).as_dict(),
-        "table": {
-            "both_right": int((x & y).sum()),
-            "fixed": int((x & ~y).sum()),
-            "broken": int((~x & y).sum()),
-            "both_wrong": int((~x & ~y).sum()),
-        },
-        "mcnemar_p": 0.0312,
-        "examples_needed": None,
-        "gain": {"format": 0.62, "skill": 0.27} if b["system"] == "base" else None,
-    }
-
-
-def write_verdict(run: Run, systems: dict[tuple[str, str], dict[str, Any]], sizes: Sizes) -> None:
-    arms = {
-        arm: arm_verdict(systems[arm, "tuned"]["metrics"], sizes.verdict if i == 0 else "FAIL")
-        for i, arm in enumerate(sizes.arms)
-    }
-    schema.write_json(
-        run.verdict,
-        {
-            "verdict": sizes.verdict,
-            "exit_code": EXIT[sizes.verdict],
-            "arm": sizes.arms[0],
-            "policy": {"path": "policy.yaml", "sha256": "ab" * 32},
-            "evidence": {"candidate": "tuned", "baseline": "base"},
-            "evidence_sha256": "cd" * 32,
-            "judged": "2026-11-24",
-            "arms": arms,
-        },
-    )
-
-
-EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
-
-
-def arm_verdict(metrics: dict[str, Any], verdict: str) -> dict[str, Any]:
-    accuracy, latency, cost = (metrics[m] for m in ("accuracy", "latency.e2e.p95", "cost.usd_per_1k"))
-    low = {"PASS": 0.8, "FAIL": 0.8, "INCONCLUSIVE": accuracy["value"], "INVALID": 0.8}[verdict]
-    slow = 400 if verdict == "FAIL" else 5000
-    lever = "9 of 14 errors say 'block card' for 'unblock card': more rows that tell the two apart"
-    gates = [
-        gate("floor", "accuracy", f"lower >= {low:.3g}", low, accuracy, "lower"),
-        gate("speed", "latency.e2e.p95", f"upper <= {slow} ms", slow, latency, "upper"),
-        gate("price", "cost.usd_per_1k", "upper <= 0.90", 0.9, cost, "upper"),
-        {**gate("slices", "accuracy", "lower >= 0.95", 0.95, accuracy, "lower"), "severity": "warn", "by": "language"},
-    ]
-    for g in gates:
-        g["lever"] = lever if g["verdict"] == "FAIL" and g["metric"] == "accuracy" else None
-        g["needed"] = 340 if g["verdict"] == "INCONCLUSIVE" else None
-    requires = ["adapter_live: not shown for chosen / tuned"] if verdict == "INVALID" else []
-    return {
-        "verdict": verdict,
-        "exit_code": EXIT[verdict],
-        "requires": requires,
-        "environment": ENVIRONMENT,
-        "gates": gates,
-    }
-
-
-def gate(id: str, metric: str, require: str, limit: float, found: dict[str, Any], side: str) -> dict[str, Any]:
-    def good(x: float | None) -> bool | None:
-        return None if x is None else x >= limit if ">=" in require else x <= limit
-
-    other = {"lower": "upper", "upper": "lower"}[side]
-    verdict = "PASS" if good(found[side]) else "FAIL" if good(found[other]) is False else "INCONCLUSIVE"
-    keys = ("value", "lower", "upper", "n", "unit", "method", "over", "confidence", "note")
-    return {
-        "id": id,
-        "metric": metric,
-        "require": require,
-        "at": None,
-        "by": None,
-        "severity": "required",
-        "verdict": verdict,
-        "limit": limit,
-        **{k: found.get(k) for k in keys},
-    }
+    return path
 
 
 # ------------------------------------------------------------------------------------------------------- train

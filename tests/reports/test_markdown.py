@@ -18,7 +18,7 @@ def test_many_gates_and_systems_do_not_make_it_long(copy, tmp_path):
     write_json(copy.verdict, raw)
     text = write_markdown(copy, tmp_path / "r.md").read_text()
     assert len(text.splitlines()) <= LONGEST
-    assert "(12 of 200 gates shown)" in text
+    assert "(12 of 250 gates shown)" in text
 
 
 def test_hostile_text_makes_no_link_picture_mention_or_table_cell(build, tmp_path):

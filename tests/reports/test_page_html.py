@@ -82,7 +82,7 @@ def test_dark_colours_are_for_screens_only(page):
 def test_a_failing_gate_shows_distance_and_lever(build, tmp_path):
     run = build(tmp_path / "r", read=400, kept=50, items=40, requests=30)
     raw = read_json(run.verdict)
-    raw["arms"]["chosen"]["gates"][1]["lever"] = "lower max_tokens"
+    raw["arms"]["chosen"]["gates"][2]["lever"] = "lower max_tokens"
     write_json(run.verdict, raw)
     text = write_html(run).read_text()
     assert "short by " in text

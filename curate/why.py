@@ -1,0 +1,50 @@
+"""The fate of one row, in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tamis.errors import UserError
+
+
+def fate(ledger: Path, wanted: str) -> dict[str, Any]:
+    """Find a row by id, by the user's key, or by `file:line`.
+
+    Raises:
+        UserError: no ledger, or no such row.
+    """
+    import duckdb
+
+    if not ledger.is_file():
+        raise UserError("this run has no ledger", where=str(ledger), hint="tamis curate RECIPE makes one")
+    file, _, line = wanted.rpartition(":")
+    where, values = "id = ? or key = ?", [wanted, wanted]
+    if file and line.isdigit():
+        where, values = "(file = ? or ends_with(file, '/' || ?)) and line = ?", [file, file, line]
+    cursor = duckdb.connect().execute(f"select * from read_parquet(?) where {where} order by id", [str(ledger), *values])
+    names = [d[0] for d in cursor.description]
+    rows = cursor.fetchall()
+    if not rows:
+        raise UserError(f"no row has the id, key or place {wanted!r}", where=str(ledger), hint="a place is FILE:LINE")
+    return dict(zip(names, rows[0], strict=True))
+
+
+def sentence(row: dict[str, Any]) -> str:
+    """What became of a row and why."""
+    place = f"row {row['id']} ({row['file']}:{row['line']})"
+    if row["verdict"] == "kept":
+        return f"{place} was kept: number {row['rank'] + 1} in the selection order."
+    how = {
+        "exact": "it says exactly what {witness} says",
+        "near": "it is a near copy of {witness} (similarity {similarity:.2f})",
+        "semantic": "it means what {witness} means (similarity {similarity:.2f})",
+        "leak_exact": "it is the evaluation item {witness}",
+        "leak_ngram": "it shares {similarity:.0%} of the words of the evaluation item {witness}",
+        "held_out": "it was held out for evaluation",
+        "not_selected": "it came {rank} in the selection order, {beyond} places too late",
+    }.get(row["reason"], "of the rule {reason}")
+    filled = how.format(
+        **{**row, "similarity": row["similarity"] or 0.0, "beyond": int(-(row["slack"] or 0)), "rank": (row["rank"] or 0) + 1}
+    )
+    return f"{place} was dropped by {row['stage']}: {filled}."
