@@ -89,7 +89,7 @@ def current(run: Run, arm: str | None, baseline: str | None) -> ReportView:
 
 
 @st.cache_resource(max_entries=32, show_spinner="Reading the run")
-def _loaded(path: str, arm: str | None, baseline: str | None, _at: tuple[float, ...]) -> ReportView:
+def _loaded(path: str, arm: str | None, baseline: str | None, at: tuple[float, ...]) -> ReportView:
     return load(Run(Path(path)), arm=arm, baseline=baseline)
 
 

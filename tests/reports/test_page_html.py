@@ -115,9 +115,9 @@ def test_it_stays_small_whatever_is_behind_it(build, tmp_path):
     gate = raw["arms"]["chosen"]["gates"][0]
     gate["slices"] = [
         {"slice": f"s{i}" * 200, "verdict": "FAIL", "value": 0.5, "lower": 0.4, "upper": 0.6, "n": 30}
-        for i in range(500)
+        for i in range(60)
     ]
-    raw["arms"]["chosen"]["gates"] = [{**gate, "id": f"g{i}", "note": "<" * 5000} for i in range(300)]
+    raw["arms"]["chosen"]["gates"] = [{**gate, "id": f"g{i}", "note": "<" * 5000} for i in range(60)]
     write_json(run.verdict, raw)
     compared = read_json(run.comparison)
     compared["systems"] += [{**compared["systems"][0], "system": f"api-{i}"} for i in range(200)]
