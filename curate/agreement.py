@@ -7,7 +7,7 @@ import numpy as np
 NEIGHBOURS = 10
 
 
-def label_agreement(vectors: np.ndarray, labels: list[str | None], copies: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
+def label_agreement(vectors: np.ndarray, labels: list[str | None], copies: np.ndarray, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
     """Similarity-weighted share of a row's nearest neighbours that carry its label.
 
     Exact copies of a row do not count among its neighbours: a wrong label would vouch for itself. The nearest-neighbour
@@ -20,13 +20,14 @@ def label_agreement(vectors: np.ndarray, labels: list[str | None], copies: np.nd
         k: neighbours.
 
     Returns:
-        (n,) float64 in [0, 1], rounded to 1e-4; NaN where the row has no label or nothing to compare with.
+        agreement: (n,) float64 in [0, 1], rounded to 1e-4; NaN where the row has no label or nothing to compare with.
+        rival: (n,) likewise, the share of the strongest other label.
     """
-    out = np.full(len(labels), np.nan)
+    out, rival = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
     _, first, group = np.unique(copies, return_index=True, return_inverse=True)
     names, codes = np.unique(np.array([label or "" for label in labels]), return_inverse=True)
     if len(first) < 3 or (len(names) == 1 and names[0] == ""):
-        return out
+        return out, rival
     k = min(k, len(first) - 1)
     # Votes of a prompt that stands in several rows: each label's share among them.
     votes = np.zeros((len(first), len(names)), np.float32)
@@ -45,4 +46,7 @@ def label_agreement(vectors: np.ndarray, labels: list[str | None], copies: np.nd
         support[start : start + 2048] = np.einsum("ik,ikl->il", weight, votes[near]) / total[:, None]
     labelled = np.array([label is not None for label in labels])
     out[labelled] = np.round(support[group[labelled], codes[labelled]], 4)
-    return out
+    others = support[group]
+    others[np.arange(len(labels)), codes] = -1
+    rival[labelled] = np.round(others.max(1)[labelled], 4)
+    return out, rival

@@ -60,11 +60,15 @@ class Guard:
         return True
 
     def _harmless(self, a: list[str], b: list[str]) -> bool:
+        if self._slips(a, b):
+            return True
+        return self._slips([w for w in a if w not in FILLERS], [w for w in b if w not in FILLERS])
+
+    def _slips(self, a: list[str], b: list[str]) -> bool:
+        """Whether two stretches differ by nothing, by spacing, or word for word by typos."""
         if "".join(a) == "".join(b):  # "e mail" and "email"
-            return not any(w.isdigit() for w in (*a, *b))
-        if len(a) != len(b):
-            return False
-        return all(x == y or self._typo(x, y) for x, y in zip(a, b, strict=True))
+            return a == b or not any(w.isdigit() for w in (*a, *b))
+        return len(a) == len(b) and all(x == y or self._typo(x, y) for x, y in zip(a, b, strict=True))
 
     def _typo(self, x: str, y: str) -> bool:
         """One slip of the fingers, and one of the two is no word of this data (it occurs in a single row)."""
@@ -113,4 +117,4 @@ def _content(text: str) -> list[str]:
                 del tokens[i : i + n]
             else:
                 i += 1
-    return [t for t in tokens if t not in FILLERS]
+    return tokens

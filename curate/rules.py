@@ -15,6 +15,7 @@ from tamis.errors import UserError
 from tamis.recipe import Rules
 from tamis.record import Record
 
+# Refusals and the boilerplate of chat assistants, which exports of tickets carry as if it were the answer.
 _REFUSAL = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|large language model|virtual assistant|chatbot)\b"
     r"|\bi(?:['’]?m| am) (?:just |only )?an? (?:ai|artificial intelligence|language model|virtual assistant|automated)\b"
@@ -23,12 +24,15 @@ _REFUSAL = re.compile(
     r"|\bi(?:['’]m| am) unable to (?:assist|help|fulfil|comply|process|provide|access|answer|respond)"
     r"|\bi do(?:n['’]t| not) have (?:access to|the ability|personal|real-time)"
     r"|\b(?:my|the) (?:knowledge|training data) (?:cut-?off|only goes|only extends)|\bviolates? (?:my|our|the) (?:\w+ )?(?:guidelines|polic)"
-    r"|với tư cách là (?:một )?(?:mô hình|trợ lý|ai)|tôi (?:chỉ )?là (?:một )?(?:mô hình|trợ lý ảo|ai\b|trí tuệ nhân tạo)"
+    r"|\bi can(?:['’]?t|not| not) (?:help|assist) (?:you )?with (?:that|this)\b|\blast updated in \w+ 20\d\d\b"
+    r"|\bi(?:['’]m| am) not able to (?:give|offer|provide) \w+ advice\b|\bi was trained to\b|\[regenerate response\]"
+    r"|^(?:sure|certainly|of course)[!,.] (?:here|below) (?:is|are)\b.{0,60}\b(?:reply|response|version|draft)"
+    r"|dưới đây là (?:một )?(?:câu trả lời|mẫu|phản hồi)|với tư cách là (?:một )?(?:mô hình|trợ lý|ai)|tôi (?:chỉ )?là (?:một )?(?:mô hình|trợ lý ảo|ai\b|trí tuệ nhân tạo)"
     r"|(?:xin lỗi|rất tiếc)[^.!?]{0,40}(?:tôi|mình|em) (?:không thể|chưa thể|không có khả năng)",
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    r"\blorem ipsum\b|^\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
+    r"\blorem ipsum\b|\bxxx(?: xxx)+\b|^\W*(?:kiểm tra|chạy) thử[\s\d.,!-]*$|^\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
     r"|^\W*(?:test(?:ing)?[\s\d.,!-]*)+\W*$|^\W*(?:asdf\w*|qwer\w*|sdfg\w*|abc(?:123)?)(?:\W+(?:asdf\w*|qwer\w*|sdfg\w*|abc))*\W*$"
     r"|\[(?:insert|your|add|enter|fill|put|placeholder|to be|tbd|todo)[^\]]{0,40}\]|<(?:insert|your|enter)[^>]{0,40}>"
     r"|\b(?:placeholder|dummy) (?:text|row|ticket|answer|content)\b|\bto be (?:filled|completed|added) (?:in )?later\b",

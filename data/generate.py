@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def load() -> dict[str, dict[str, Any]]:
 
 def _yaml(name: str) -> Any:
     return yaml.safe_load((FOLDER / f"phrases_{name}.yaml").read_text(encoding="utf-8"))
+
+
+def _bag(text: str) -> str:
+    return " ".join(sorted(re.findall(r"\w+", text.lower())))
 
 
 class Builder:
@@ -75,11 +80,15 @@ def build() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, 
     intents = sorted(phrases)
     items = []
     base: list[tuple[str, str, str]] = []
+    # A ticket with the words of an opposite would be its true copy and blur the planted truth.
+    taken = {_bag(pair[side]) for pair in _yaml("opposites") for side in ("a", "b")}
     for intent in intents:
         p = phrases[intent]
         share = 0.5 if intent in RARE else 1.0
         for part in ("train_en", "train_vi"):
             for text in p[part][: round(len(p[part]) * share)]:
+                if _bag(text) in taken:
+                    continue
                 base.append((b.add(text, intent, intent), text, intent))
         for part in ("eval_en", "eval_vi"):
             items += [{"id": f"E-{len(items) + i:04d}", "text": t, "intent": intent} for i, t in enumerate(p[part])]

@@ -15,6 +15,8 @@ st.set_page_config(page_title="Tamis", page_icon="🥁", layout="wide")
 # Pages are files: AppTest finds only those, and each has its URL.
 PAGES = [
     ("overview.py", "Overview", ""),
+    ("compare.py", "Compare", "compare"),
+    ("examples.py", "Examples", "examples"),
 ]
 
 page = st.navigation(

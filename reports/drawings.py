@@ -95,12 +95,12 @@ def funnel_figure(funnel: Funnel) -> str:
     return figures.funnel(steps, f"{funnel.kept:,} of {funnel.read:,} rows kept")
 
 
-def differences(view: ReportView) -> str | None:
-    """The candidate less each system it was paired with, on the primary metric."""
+def differences(view: ReportView, metric: str | None = None) -> str | None:
+    """The candidate less each system it was paired with, on a metric (default: the primary one)."""
     systems = view.systems
     if systems is None:
         return None
-    metric = systems.primary
+    metric = metric or systems.primary
     pairs = [p for p in systems.pairs if p.metric == metric and p.candidate == (view.arm, view.candidate)]
     dots = [
         Dot(

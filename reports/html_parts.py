@@ -13,6 +13,7 @@ from tamis.reports import drawings
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import Funnel
 from tamis.reports.examples_view import CHANGES, MEANING, Example, Examples
+from tamis.reports.folder import Problem
 from tamis.reports.measures import Measure
 from tamis.reports.metric_names import named
 from tamis.reports.systems_view import SPOKEN, PairRow
@@ -62,8 +63,8 @@ def banner(view: ReportView) -> str:
     reasons = f"<ul>{reasons}</ul>" if reasons else ""
     running = "" if main else _stage_lines(view)
     return (
-        f'<section class="banner {tone}" aria-label="verdict"><p class="verdict"><strong><span aria-hidden="true">{sign} '
-        f"</span>{in_html(view.headline)}</strong>{said}</p>"
+        f'<section class="banner {tone}" aria-label="verdict"><p class="verdict"><strong>'
+        f'<span aria-hidden="true">{sign} </span>{in_html(view.headline)}</strong>{said}</p>'
         f'<p class="finding">{in_html(view.finding)}</p>{reasons}{running}</section>'
     )
 
@@ -81,19 +82,25 @@ def _stage_lines(view: ReportView) -> str:
 
 def problems(view: ReportView) -> str:
     """What could not be read, and the command that mends it."""
-    if not view.problems:
+    return problem_list(view.problems)
+
+
+def problem_list(found: Sequence[Problem]) -> str:
+    """Problems with their places and the commands that mend them."""
+    if not found:
         return ""
     items = "".join(
         f"<li>{in_html(p.what)} (<code>{in_html(p.where)}</code>). To mend it: <code>{in_html(p.repair)}</code></li>"
-        for p in view.problems[:MOST_PROBLEMS]
+        for p in found[:MOST_PROBLEMS]
     )
-    return f'<section class="problems"><h2>What this report could not read</h2><ul>{items}</ul></section>'
+    cut = _cut(len(found), min(len(found), MOST_PROBLEMS), "problems")
+    return f'<section class="problems"><h2>What could not be read</h2><ul>{items}</ul>{cut}</section>'
 
 
 # -------------------------------------------------------------------------------------------------------- tables
 
 
-def _table(
+def table(
     head: Sequence[str], body: Iterable[Sequence[str]], caption: str, numeric: Sequence[int] = (), kind: str = ""
 ) -> str:
     """A table of ready HTML cells. The first cell of a row is its header; `numeric` columns are right-aligned."""
@@ -117,16 +124,17 @@ def gates(view: ReportView) -> str:
         return ""
     shown = main.worst_first[:MOST_GATES]
     head = ["gate", "limit", "measured", f"{shown[0].measure.per_cent} interval", "distance", "result", "note"]
-    table = _table(head, [_gate_cells(g) for g in shown], "Every gate of the policy, those that failed first")
+    shown_table = table(head, [_gate_cells(g) for g in shown], "Every gate of the policy, those that failed first")
     cut = _cut(len(main.gates), len(shown), "gates")
-    return f'<section id="gates"><h2>Gates</h2>{table}{cut}</section>'
+    return f'<section id="gates"><h2>Gates</h2>{shown_table}{cut}</section>'
 
 
 def _gate_cells(gate: GateRow) -> list[str]:
     lever = f'<div class="lever"><b>Likeliest lever:</b> {in_html(gate.lever, REMARK)}</div>' if gate.lever else ""
     slices = "".join(
         f"<li>{in_html(one_line(s.name, 40))}: {in_html(s.measure.text)} "
-        f"<span class=muted>({in_html(s.measure.interval)}, n {written.count(s.measure.n)})</span> {_result(s.verdict)}</li>"
+        f"<span class=muted>({in_html(s.measure.interval)}, n {written.count(s.measure.n)})</span> "
+        f"{_result(s.verdict)}</li>"
         for s in gate.slices[:MOST_SLICES]
     )
     slices = f"<details><summary>{len(gate.slices)} slices</summary><ul>{slices}</ul></details>" if slices else ""
@@ -172,9 +180,9 @@ def arms(view: ReportView) -> str:
                 f"{_result(verdict.verdict)} {in_html(verdict.word)}" if verdict else written.DASH,
             ]
         )
-    table = _table(head, body, "The same training on different rows, judged by the same gates")
+    shown_table = table(head, body, "The same training on different rows, judged by the same gates")
     says = "".join(f"<p>{in_html(_across(view, p))}</p>" for p in systems.across_arms((view.arm, view.candidate)))
-    return f'<section id="arms"><h2>Rows chosen against other rows</h2>{table}{says}</section>'
+    return f'<section id="arms"><h2>Rows chosen against other rows</h2>{shown_table}{says}</section>'
 
 
 def _across(view: ReportView, pair: PairRow) -> str:
@@ -206,9 +214,10 @@ def systems(view: ReportView) -> str:
         body.append([name, rows, *(_with_interval(s.get(m)) for m in metrics)])
     numeric = range(1, len(head))
     caption = f"Every system on the same items; beneath each number its {systems.confidence * 100:g}% interval"
-    table = _table(head, body, caption, list(numeric), "dense")
+    shown_table = table(head, body, caption, list(numeric), "dense")
     notes = "".join(f'<p class="note">{_code(n)}</p>' for n in view.notes)
-    return f'<section id="systems"><h2>Systems</h2>{table}{_cut(len(systems.systems), len(shown), "systems")}{notes}</section>'
+    cut = _cut(len(systems.systems), len(shown), "systems")
+    return f'<section id="systems"><h2>Systems</h2>{shown_table}{cut}{notes}</section>'
 
 
 def _with_interval(m: Measure) -> str:
@@ -247,7 +256,7 @@ def _figure(title: str, svg: str | None) -> str:
 
 def rows_and_changes(view: ReportView) -> str:
     """The funnel, and what changed per item."""
-    cells = [_funnel(view.funnel), _changes(view)]
+    cells = [_funnel(view.funnel), changes(view)]
     return f'<section class="two">{"".join(cells)}</section>' if any(cells) else ""
 
 
@@ -266,32 +275,30 @@ def _funnel(funnel: Funnel | None) -> str:
     return f"<figure><figcaption><h2>{title}</h2></figcaption>{drawings.funnel_figure(funnel)}{reasons}</figure>"
 
 
-def _changes(view: ReportView) -> str:
+def changes(view: ReportView, *, forest: bool = True) -> str:
+    """How many items were fixed and broken, and (as a figure) the paired differences to every other system."""
     pair = view.pair
     if pair is None or view.systems is None or not pair.has_table:
         return ""
     base = in_html(view.systems.label(*pair.baseline))
     ours = in_html(view.systems.label(*pair.candidate))
+
+    def cell(change: str, n: int | None, tone: str = "", word: str = "") -> str:
+        return f'<span class="t-{tone}" data-key="{change}">{written.count(n)}{word}</span>'
+
     cells = [
-        [
-            f"{ours} right",
-            written.count(pair.both_right),
-            f'<span class="t-good">{written.count(pair.fixed)} fixed</span>',
-        ],
-        [
-            f"{ours} wrong",
-            f'<span class="t-bad">{written.count(pair.broken)} broken</span>',
-            written.count(pair.both_wrong),
-        ],
+        [f"{ours} right", cell("both_right", pair.both_right), cell("fixed", pair.fixed, "good", " fixed")],
+        [f"{ours} wrong", cell("broken", pair.broken, "bad", " broken"), cell("both_wrong", pair.both_wrong)],
     ]
     n = sum(x or 0 for x in (pair.both_right, pair.fixed, pair.broken, pair.both_wrong))
     head = [f"{written.count(n)} items", f"{base} right", f"{base} wrong"]
-    table = _table(head, cells, "Items that both answered", [1, 2])
+    shown_table = table(head, cells, "Items that both answered", [1, 2])
     p = f", McNemar {written.p_value(pair.mcnemar_p)}" if pair.mcnemar_p is not None else ""
+    figure = (drawings.differences(view) or "") if forest else ""
     delta = f"difference {pair.delta.text}, {pair.delta.per_cent} interval {pair.delta.interval}{p}"
     return (
-        f"<figure><figcaption><h2>What changed per item</h2></figcaption>{table}"
-        f'<p class="muted">{in_html(delta)}</p>{drawings.differences(view) or ""}</figure>'
+        f"<figure><figcaption><h2>What changed per item</h2></figcaption>{shown_table}"
+        f'<p class="muted">{in_html(delta)}</p>{figure}</figure>'
     )
 
 
@@ -319,12 +326,12 @@ def _example(row: Example, examples: Examples) -> str:
     badge = f'<span class="badge t-{tone}" title="{MEANING[row.change]}">{CHANGES[row.change]}</span>'
     where = " · ".join(in_html(one_line(x, 30)) for x in (row.label, row.language) if x)
     parts = [
-        ("asked", _quoted(row.prompt)),
-        ("expected", _quoted(row.expected)),
-        (f"{in_html(examples.candidate)} said", _said(row.candidate, row.error, row.expected)),
+        ("asked", quoted(row.prompt)),
+        ("expected", quoted(row.expected)),
+        (f"{in_html(examples.candidate)} said", said(row.candidate, row.error, row.expected)),
     ]
     if examples.baseline:
-        parts.append((f"{in_html(examples.baseline)} said", _said(row.baseline, None, row.expected)))
+        parts.append((f"{in_html(examples.baseline)} said", said(row.baseline, None, row.expected)))
     body = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in parts)
     head = f"<bdi>{in_html(one_line(row.prompt, 110))}</bdi>{_confusion(row)}"
     return (
@@ -342,18 +349,19 @@ def _confusion(row: Example) -> str:
     return f' <span class="muted">{in_html(one_line(row.expected))} → {in_html(one_line(row.candidate_answer))}</span>'
 
 
-def _quoted(text: str | None) -> str:
+def quoted(text: str | None) -> str:
+    """A foreign text of any length, cut, as text."""
     return f"<bdi>{in_html(text)}</bdi>" if text else '<span class="muted">nothing</span>'
 
 
-def _said(output: str | None, error: str | None, expected: str | None) -> str:
+def said(output: str | None, error: str | None, expected: str | None) -> str:
     """An output with the words that differ from the expected answer marked."""
     if error:
         return f'<span class="t-bad">request failed: {in_html(one_line(error))}</span>'
     if not output:
         return '<span class="muted">nothing</span>'
     if expected is None or len(output) > 2000 or len(expected) > 2000:
-        return _quoted(output)
+        return quoted(output)
     shown = "".join(
         in_html(p.text) if p.how == "same" else f"<{TAGS[p.how]}>{in_html(p.text)}</{TAGS[p.how]}>"
         for p in _within(word_diff(expected, output))
@@ -385,6 +393,11 @@ def method(view: ReportView) -> str:
         f'<section id="method"><h2>Method</h2><ul>{lines}</ul>{trail}'
         f"<h2>Make it again</h2><pre><code>{in_html(view.reproduce)}</code></pre></section>"
     )
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and ready HTML values, as a list of definitions."""
+    return f"<dl class=facts>{''.join(f'<dt>{in_html(name)}</dt><dd>{value}</dd>' for name, value in pairs)}</dl>"
 
 
 def _cut(total: int, shown: int, what: str) -> str:

@@ -63,8 +63,8 @@ details.ex{border:1px solid var(--grid);border-radius:6px;margin:0 0 8px;backgro
 summary{cursor:pointer;padding:7px 12px;overflow-wrap:anywhere}
 details.ex[open]>summary{border-bottom:1px solid var(--grid)}
 figure summary,td summary{padding:4px 0;color:var(--muted)}
-details.ex dl{display:grid;grid-template-columns:max-content 1fr;gap:6px 16px;margin:12px 16px}
-details.ex>p{margin:0 16px 12px}
+details.ex dl,dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:6px 16px;margin:12px 16px}
+dl.facts{margin:4px 0 12px}details.ex>p{margin:0 16px 12px}
 dt{color:var(--muted)}dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;min-width:0}
 .badge{border:1px solid;border-radius:99px;padding:0 8px;font-size:12.5px;white-space:nowrap;margin-right:6px}
 ins{color:var(--bad);text-decoration:underline;text-decoration-thickness:2px}

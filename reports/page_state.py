@@ -8,8 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from tamis.reports import html_parts
 from tamis.reports import written_numbers as written
+from tamis.reports.folder import Folder, Problem
 from tamis.reports.launch import ROOT_VARIABLE
+from tamis.reports.section import section
 from tamis.reports.view import ReportView, load
 from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
@@ -138,3 +141,28 @@ def progress() -> None:
     st.session_state["stages_seen"] = now
     if before is not None and before != now:
         st.rerun()
+
+
+def kept_choices() -> dict[str, str]:
+    """The sidebar's choices, for a link to another page."""
+    return {k: v for k in ("run", "arm", "baseline") if isinstance(v := st.session_state.get(k), str)}
+
+
+def nothing(what: str, view: ReportView) -> None:
+    """Say what a page lacks and which command makes it."""
+    st.info(what)
+    if view.state == "running":
+        progress()
+    shown = [p for p in view.problems if p.severity == "damaged"] or list(view.problems)
+    if shown:
+        section(html_parts.problem_list(shown), "what-is-missing")
+
+
+def damaged(part: Path, what: str, view: ReportView) -> None:
+    """Say that a part of the run cannot be read, and the command that makes it anew."""
+    folder = Folder(Run(Path(view.path)))
+    missing = not part.exists() or not any(part.iterdir())
+    word = "not made yet" if missing else "cannot be read"
+    repair = folder.rerun if missing else folder.redo(part)
+    problem = Problem(f"{what} {word}", folder.relative(part), repair, "missing" if missing else "damaged")
+    section(html_parts.problem_list([problem]), f"damaged-{what}")

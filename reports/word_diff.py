@@ -20,7 +20,8 @@ class Piece(NamedTuple):
 def word_diff(first: str, second: str) -> list[Piece]:
     """The second text as a change of the first.
 
-    White space between words belongs to the pieces, so nothing is lost: the `same` and `added` pieces joined are `second`, the `same` and `missing` ones are `first`.
+    White space between words belongs to the pieces, so nothing is lost: the `same` and `added` pieces joined are
+    `second`, the `same` and `missing` ones are `first`.
     """
     a, b = _words(first), _words(second)
     if len(a) > MOST_PIECES or len(b) > MOST_PIECES:

@@ -99,7 +99,7 @@ def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     truncated = np.zeros(len(texts), bool)
-    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=1 << 16, sublinear_tf=True)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=1 << 15, sublinear_tf=True)
     try:
         matrix = vectorizer.fit_transform([t.casefold() for t in texts])
     except ValueError:  # nothing but empty texts: no vocabulary
@@ -107,7 +107,7 @@ def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     d = min(DIMENSIONS, matrix.shape[1] - 1, matrix.shape[0] - 1)
     if d < 2:
         return matrix.toarray(), truncated
-    return TruncatedSVD(d, algorithm="randomized", n_iter=4, random_state=0).fit_transform(matrix), truncated
+    return TruncatedSVD(d, algorithm="randomized", n_iter=2, random_state=0).fit_transform(matrix), truncated
 
 
 def _transformer(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:

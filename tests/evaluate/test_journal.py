@@ -7,6 +7,7 @@ from tamis.evaluate.task import Item
 
 ITEMS = [Item(f"i{n:02d}", ({"role": "user", "content": "x" * (n * 7 % 23)},), "x", "a", n) for n in range(20)]
 PLAN = batch_plan(ITEMS, 6)
+NO_ERROR = {"error": None}
 
 
 def rows_of(batch):

@@ -1,0 +1,222 @@
+"""Questions to a run's ledger and records, answered by DuckDB page by page: a million rows never travel at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tamis.record import answer_of, prompt_of
+from tamis.run import Run
+from tamis.schema import STAGES
+
+PAGE = 50
+# Columns a reader may filter or group by. Names go into SQL, so they come from here and from nowhere else.
+FIELDS = ("label", "language", "source", "license")
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """Which rows. None means any.
+
+    Attributes:
+        verdict: `kept` or `dropped`.
+        stage: of the stage that dropped the row.
+        reason: why it was dropped.
+        label: the row's own label.
+        text: part of the id, the user's key, the label or the file's name.
+        near_limit: only rows whose distance to a limit is known, the closest first.
+    """
+
+    verdict: str | None = None
+    stage: str | None = None
+    reason: str | None = None
+    label: str | None = None
+    text: str | None = None
+    near_limit: bool = False
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A WHERE clause and its values."""
+        tests, values = [], []
+        for name in ("verdict", "stage", "reason", "label"):
+            if (value := getattr(self, name)) is not None:
+                tests.append(f"{name} = ?")
+                values.append(value)
+        if self.text:
+            tests.append("(contains(id, ?) or contains(key, ?) or contains(label, ?) or contains(file, ?))")
+            values += [self.text] * 4
+        if self.near_limit:
+            tests.append("slack is not null and stage <> 'select'")  # there, slack counts ranks, not similarity
+        return (f"where {' and '.join(tests)}" if tests else ""), values
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """One row: what it says, what became of it, and the row that decided it."""
+
+    row: dict[str, Any]
+    prompt: str | None
+    answer: str | None
+    witness: dict[str, Any] | None
+    witness_prompt: str | None
+    witness_answer: str | None
+
+
+def ledger_file(run: Run) -> Path:
+    """Where the ledger lies."""
+    return run.curate / "ledger.parquet"
+
+
+def count(run: Run, where: Filter = Filter()) -> int:
+    """Rows that pass a filter.
+
+    Raises:
+        duckdb.Error: the ledger is missing or damaged; so do all functions here.
+    """
+    clause, values = where.sql()
+    return int(_rows(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
+
+
+def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
+    """One page of rows, in order of id, or closest to the limit first. `number` counts from 1."""
+    clause, values = where.sql()
+    order = "order by abs(slack), id" if where.near_limit else ""  # the file is sorted by id already
+    columns = "id, key, verdict, stage, reason, label, language, source, similarity, slack, cluster, rank, witness"
+    query = f"select {columns} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
+    return _rows(run, query, values)
+
+
+def reasons(run: Run) -> list[dict[str, Any]]:
+    """How many rows fell at which stage for which reason, in the order of the stages."""
+    found = _rows(run, "select stage, reason, count(*) n from ledger where stage is not null group by all", [])
+    place = {s: i for i, s in enumerate(STAGES)}
+    return sorted(found, key=lambda r: (place.get(r["stage"], len(place)), -r["n"], r["reason"] or ""))
+
+
+def scores(run: Run) -> list[str]:
+    """The score columns that this ledger has, without their prefix."""
+    return [c.removeprefix("score_") for c in _columns(run) if c.startswith("score_")]
+
+
+def histogram(run: Run, score: str, bins: int = 40) -> dict[str, Any]:
+    """Counts of a score for kept and dropped rows.
+
+    Returns:
+        `edges` (bins + 1 numbers), `kept` and `dropped` (counts per bin), `missing` (rows without the score).
+    """
+    column = _score_column(run, score)
+    low, high, missing = _rows(
+        run, f"select min({column}) a, max({column}) b, count(*) - count({column}) m from ledger", []
+    )[0].values()
+    if low is None:
+        return {"edges": [0.0, 1.0], "kept": [0], "dropped": [0], "missing": missing}
+    width = (high - low) / bins or 1.0
+    found = _rows(
+        run,
+        f"select least(floor(({column} - ?) / ?), ?)::int b, verdict, count(*) n from ledger "
+        f"where {column} is not null group by all",
+        [low, width, bins - 1],
+    )
+    counts = {(r["b"], r["verdict"]): r["n"] for r in found}
+    return {
+        "edges": [low + width * i for i in range(bins + 1)],
+        "kept": [counts.get((b, "kept"), 0) for b in range(bins)],
+        "dropped": [counts.get((b, "dropped"), 0) for b in range(bins)],
+        "missing": missing,
+    }
+
+
+def what_if(run: Run, score: str, threshold: float) -> dict[str, int]:
+    """How many kept and how many dropped rows have a score below a threshold; nothing is run again."""
+    column = _score_column(run, score)
+    row = _rows(
+        run,
+        f"select count(*) filter (verdict = 'kept' and {column} < ?) kept, "
+        f"count(*) filter (verdict = 'dropped' and {column} < ?) dropped from ledger",
+        [threshold, threshold],
+    )[0]
+    return {"kept": int(row["kept"]), "dropped": int(row["dropped"])}
+
+
+def shares(run: Run, field: str, most: int = 30) -> list[dict[str, Any]]:
+    """Rows read and rows kept by value of a field, the most frequent first."""
+    if field not in FIELDS:
+        raise ValueError(f"{field!r} is none of {FIELDS}")
+    return _rows(
+        run,
+        f"select coalesce({field}, '(none)') \"value\", count(*) \"read\", count(*) filter (verdict = 'kept') kept "
+        f'from ledger group by all order by "read" desc, "value" limit {int(most)}',
+        [],
+    )
+
+
+def coverage(run: Run, points: int = 200) -> list[dict[str, Any]]:
+    """Share of clusters that have a row among the first k of the selection order, for up to `points` values of k."""
+    return _rows(
+        run,
+        "with firsts as (select cluster, min(rank) r from ledger where cluster is not null and rank is not null "
+        "group by cluster), numbered as (select r + 1 k, row_number() over (order by r) n, count(*) over () total "
+        "from firsts), thinned as (select *, ntile(?) over (order by k) part from numbered) "
+        "select max(k) k, max(n) / max(total) covered from thinned group by part order by k",
+        [points],
+    )
+
+
+def fate(run: Run, id_: str) -> Fate | None:
+    """One row with its texts and its witness; None where the ledger has no such id or key."""
+    found = _rows(run, "select * from ledger where id = ? or key = ? order by id limit 1", [id_, id_])
+    if not found:
+        return None
+    row = found[0]
+    witness = _rows(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
+    texts = said(run, [i for i in (row["id"], row.get("witness")) if i])
+    ours, theirs = texts.get(row["id"]), texts.get(row.get("witness") or "")
+    return Fate(row, *(ours or (None, None)), witness[0] if witness else None, *(theirs or (None, None)))
+
+
+def said(run: Run, ids: list[str]) -> dict[str, tuple[str, str]]:
+    """Prompt and answer of training rows and evaluation items by id; quarantined rows have none."""
+    files = [*sorted((run.curate / "records").glob("part-*.parquet")), run.curate / "eval.parquet"]
+    files = [f for f in files if f.is_file()]
+    if not files or not ids:
+        return {}
+    marks = ", ".join("?" * len(ids))
+    with _connect() as db:
+        found = db.execute(
+            f"select id, messages from read_parquet(?) where id in ({marks})", [[str(f) for f in files], *ids]
+        ).fetchall()
+    return {id_: (prompt_of(messages), answer_of(messages)) for id_, messages in found}
+
+
+def _rows(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
+    with _connect() as db:
+        source = f"with ledger as (from read_parquet('{_literal(ledger_file(run))}')) "
+        body = query.removeprefix("with ") if query.startswith("with ") else query
+        joined = f"{source.rstrip()}, {body}" if query.startswith("with ") else source + query
+        cursor = db.execute(joined, values)
+        names = [d[0] for d in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _literal(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _columns(run: Run) -> list[str]:
+    with _connect() as db:
+        found = db.execute("select name from parquet_schema(?)", [str(ledger_file(run))]).fetchall()
+    return [str(name) for (name,) in found]
+
+
+def _score_column(run: Run, score: str) -> str:
+    column = f"score_{score}"
+    if column not in _columns(run):
+        raise ValueError(f"the ledger has no score {score!r}")
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    # extensions are never fetched: everything needed is built in
+    return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})

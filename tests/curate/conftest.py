@@ -1,0 +1,3 @@
+import os
+
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
