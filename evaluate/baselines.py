@@ -14,15 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tamis.errors import MissingExtra, RecipeError
+from tamis.embed import choose, embed
+from tamis.errors import RecipeError
 from tamis.evaluate.systems import Answered, Reply, Setting, Timing
 from tamis.evaluate.task import Item
 from tamis.prompt import expected
 from tamis.record import canonical_json, prompt_of
 
-Vectors = npt.NDArray[np.float32]
 Predict = Callable[[Sequence[str]], list[str]]
 
 
@@ -117,21 +116,16 @@ def _reply(item: Item, label: str) -> Reply:
     return Reply(item.text, digest, label)
 
 
-def embedder(setting: Setting, training: list[str]) -> tuple[Callable[[Sequence[str]], Vectors], dict[str, Any]]:
-    """Unit vectors of texts, and what made them: the packaged MiniLM or another encoder, else character TF-IDF.
+def embedder(setting: Setting, training: list[str]) -> tuple[Callable[[Sequence[str]], Any], dict[str, Any]]:
+    """Unit vectors of texts, and what made them: a sentence encoder, else character TF-IDF.
 
-    Character TF-IDF is fitted on the training rows. It stands in for `lsa`, whose reduction would have to be fitted
-    on so few rows, and serves languages that an English encoder strips of their diacritics.
+    `auto` goes by language, as in curation. Character TF-IDF, fitted on the training rows, stands in for `lsa`: the
+    reduction would have to be fitted on rows it is then tested on.
     """
-    wanted = setting.recipe.embedder
-    if wanted not in ("auto", "lsa"):
-        try:
-            from tamis.embed import embed
-
-            embed(training[:1], wanted, None)
-            return lambda texts: embed(list(texts), wanted, None), {"embedder": wanted}
-        except (ImportError, MissingExtra):
-            pass
+    english = sum((i.language or "en") == "en" for i in setting.items) / len(setting.items)
+    name = choose(setting.recipe.embedder, len(training), english)
+    if name != "lsa":
+        return lambda texts: embed(list(texts), name), {"embedder": name}
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     made = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32).fit(training)

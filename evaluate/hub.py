@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import evaluate
 import pyarrow as pa
+from evaluate.info import MetricInfo
+from evaluate.loading import load as load_from_hub
+from evaluate.module import EvaluationModule, Metric
 
 from tamis.errors import UserError, did_you_mean
 from tamis.evaluate.measure import of_answers
@@ -27,7 +29,7 @@ NUMBERS = ("mae", "rmsle")
 AVAILABLE = (*TEXTS, *NUMBERS)
 
 
-def metric(id: str) -> evaluate.Metric:
+def metric(id: str) -> Metric:
     """One of our metrics as an `evaluate.Metric`. It returns the value with its interval.
 
     Raises:
@@ -38,24 +40,24 @@ def metric(id: str) -> evaluate.Metric:
     return _Ours(id)
 
 
-class _Ours(evaluate.Metric):
+class _Ours(Metric):
     """A registry metric behind `evaluate`'s interface. Every item is a cluster of its own."""
 
     def __init__(self, id: str, **kwargs: Any):
         self.id = id
         super().__init__(**kwargs)
 
-    def _info(self) -> evaluate.MetricInfo:
+    def _info(self) -> MetricInfo:
         known = lookup(self.id)
         kind = datasets.Value("float64" if self.id in NUMBERS else "string")
-        return evaluate.MetricInfo(
+        return MetricInfo(
             description=f"{known.what}. An item without an answer: {known.missing}.",
             citation="",
             inputs_description="predictions and references, one text (or number) per item",
             features=datasets.Features({"predictions": kind, "references": kind}),
         )
 
-    def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
+    def _compute(self, *, predictions: Sequence[Any] = (), references: Sequence[Any] = (), **_: Any) -> dict[str, Any]:
         interval = of_answers(answers_of([str(p) for p in predictions], [str(r) for r in references]), lookup(self.id))
         told = {f"{self.id}_lower": interval.lower, f"{self.id}_upper": interval.upper}
         signed = {f"{self.id}_signature": text} if (text := signature(self.id)) else {}
@@ -82,7 +84,7 @@ def answers_of(predictions: Sequence[str], references: Sequence[str]) -> Answers
     return Answers(pa.Table.from_pylist(rows, schema=SAMPLES))
 
 
-def load(name: str, folder: Path) -> evaluate.EvaluationModule:
+def load(name: str, folder: Path) -> EvaluationModule:
     """A metric from the hub or a local script, cached inside the run.
 
     Runs code from the hub: only for metrics that the user names.
@@ -91,7 +93,7 @@ def load(name: str, folder: Path) -> evaluate.EvaluationModule:
         UserError: it cannot be loaded (no network, no such metric).
     """
     try:
-        return evaluate.load(name, cache_dir=str(folder))
+        return load_from_hub(name, cache_dir=str(folder))
     except Exception as error:  # hub, network and script errors have no common base
         raise UserError(
             f"the hub's metric {name!r} cannot be loaded",

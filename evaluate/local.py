@@ -578,7 +578,7 @@ class LabelTree:
         model = runner.engine.model
         layout = [self._place(prompt, len(runner.prefix)) for prompt in prompts]
         sizes = [len(part.ids) for part in layout]
-        seen = torch.block_diag(*(part.sees.to(model.device) for part in layout)).bool()
+        seen = torch.block_diag(*(part.sees.to(model.device) for part in layout)).bool()  # type: ignore[no-untyped-call]
         shared = torch.ones((len(seen), len(runner.prefix)), dtype=torch.bool, device=model.device)
         allowed = torch.cat([shared, seen], dim=1)[None, None]
         mask = torch.zeros(allowed.shape, dtype=model.dtype, device=model.device)

@@ -169,8 +169,8 @@ def _joined(
     a, b = (absolute(e, id, joint, price) for e in (candidate, baseline))
     if math.isnan(a.value) or math.isnan(b.value):
         which = candidate if math.isnan(a.value) else baseline
-        note = f"{which.name}: {a.note if which is candidate else b.note}"
-        return intervals.missing("Bonferroni", note, over=a.over, confidence=confidence)
+        why = f"{which.name}: {a.note if which is candidate else b.note}"
+        return intervals.missing("Bonferroni", why, over=a.over, confidence=confidence)
     lower = None if a.lower is None or b.upper is None else how(a.lower, b.upper)
     upper = None if a.upper is None or b.lower is None else how(a.upper, b.lower)
     note = a.note or b.note

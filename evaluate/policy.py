@@ -214,7 +214,8 @@ def parse_requirement(text: str, metric: Metric) -> Requirement:
         raise ValueError(f"{text!r} asks the kinder bound of {metric.id}; write {side!r}, the one that can refuse")
     if of == "ratio" and metric.quality:
         raise ValueError(f"a ratio is for latency, load and cost; write delta.{side} for {metric.id}")
-    return Requirement(of=of, bound=bound, op=op, limit=float(match["number"]) * _factor(match["unit"], of, metric))
+    limit = float(match["number"]) * _factor(match["unit"], of, metric)
+    return Requirement.model_validate({"of": of, "bound": bound, "op": op, "limit": limit})
 
 
 def _factor(unit: str | None, of: str, metric: Metric) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from tamis.errors import RecipeError
 from tamis.evaluate.task import Item, Reader
+from tamis.models import Quantisation
 from tamis.recipe import Recipe, SystemSpec
 from tamis.run import Run
 
@@ -150,7 +152,7 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         from tamis.evaluate import local
 
         model = spec.model or self.setting.recipe.model
-        quantisation = local.quantised(self.setting.recipe) if spec.model is None else "none"
+        quantisation: Quantisation = local.quantised(self.setting.recipe) if spec.model is None else "none"
         engine = self._engine(model, spec.adapter, quantisation)
         return local.Plain(engine, self.setting, tuned=spec.adapter is not None)
 
@@ -158,11 +160,9 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         return str(self.setting.run.train(self.setting.arm) / "adapter")
 
     def _arm_has_adapter(self) -> bool:
-        from pathlib import Path
-
         return any((Path(self._adapter()) / name).is_file() for name in ("adapter_config.json", "config.json"))
 
-    def _engine(self, model: str, adapter: str | None, quantisation: str) -> Any:
+    def _engine(self, model: str, adapter: str | None, quantisation: Quantisation) -> Any:
         from tamis.evaluate.local import Engine
 
         key = (model, adapter or "", quantisation)

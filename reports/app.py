@@ -17,6 +17,11 @@ PAGES = [
     ("overview.py", "Overview", ""),
     ("compare.py", "Compare", "compare"),
     ("examples.py", "Examples", "examples"),
+    ("slices.py", "Slices", "slices"),
+    ("curation.py", "Curation", "curation"),
+    ("training.py", "Training", "training"),
+    ("runs.py", "Runs", "runs"),
+    ("method.py", "Method", "method"),
 ]
 
 page = st.navigation(

@@ -62,5 +62,6 @@ def _head(view: ReportView) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
-        f"<title>{in_html(view.headline)}: {in_html(one_line(view.name))}</title><style>{look.page_css()}</style></head><body>"
+        f"<title>{in_html(view.headline)}: {in_html(one_line(view.name))}</title>"
+        f"<style>{look.page_css()}</style></head><body>"
     )

@@ -10,6 +10,7 @@ import streamlit as st
 
 from tamis.reports import html_parts
 from tamis.reports import written_numbers as written
+from tamis.reports.examples_view import Examples
 from tamis.reports.folder import Folder, Problem
 from tamis.reports.launch import ROOT_VARIABLE
 from tamis.reports.section import section
@@ -94,6 +95,17 @@ def current(run: Run, arm: str | None, baseline: str | None) -> ReportView:
 @st.cache_resource(max_entries=32, show_spinner="Reading the run")
 def _loaded(path: str, arm: str | None, baseline: str | None, at: tuple[float, ...]) -> ReportView:
     return load(Run(Path(path)), arm=arm, baseline=baseline)
+
+
+def all_examples(found: Chosen) -> Examples | None:
+    """Every evaluation item, for the pages that filter and count them."""
+    view = found.view
+    return _all_examples(str(found.run.path), view.arm, view.baseline, signature(found.run))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the answers")
+def _all_examples(path: str, arm: str, baseline: str, at: tuple[float, ...]) -> Examples | None:
+    return load(Run(Path(path)), arm=arm, baseline=baseline, examples=None).examples
 
 
 def signature(run: Run) -> tuple[float, ...]:

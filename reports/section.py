@@ -12,8 +12,8 @@ import streamlit as st
 from tamis.reports import look
 
 _SCRIPT = """
-const TAGS = new Set(("a b bdi br caption circle code dd del details div dl dt figcaption figure g h1 h2 h3 header hr ins " +
-  "li line main p polyline polygon pre rect path section small span strong style summary svg table tbody td text th " +
+const TAGS = new Set(("b bdi br caption circle code dd del details div dl dt figcaption figure g h1 h2 h3 header hr " +
+  "ins li line main p polyline polygon pre rect path section small span strong summary svg table tbody td text th " +
   "thead title tr ul ol").split(" "));
 const BAD = /^(on|href$|src|action|formaction|xlink|style$|srcdoc|data$)/i;
 function clean(node) {
@@ -31,14 +31,16 @@ export default function (component) {
   const parsed = new DOMParser().parseFromString(data.html, "text/html");
   clean(parsed.body);
   const style = document.createElement("style");
-  style.textContent = data.css + "[data-key]{cursor:pointer}[data-key]:focus-visible{outline:3px solid var(--candidate)}";
+  style.textContent = data.css + "[data-key]{cursor:pointer}";
   root.replaceChildren(style, ...parsed.body.childNodes);
   for (const mark of root.querySelectorAll("[data-key]")) {
     const pick = () => setTriggerValue("picked", mark.dataset.key);
     mark.setAttribute("tabindex", "0");
     mark.setAttribute("role", "button");
     mark.addEventListener("click", pick);
-    mark.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); } });
+    mark.addEventListener("keydown", (e) => {
+      if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); }
+    });
   }
 }
 """
@@ -62,7 +64,7 @@ def section(html: str, key: str, *, clickable: bool = False) -> str | None:
     if not clickable:
         html = html.replace(" data-key=", " data-name=")
     data = {"html": html, "css": look.part_css(dark())}
-    result = _component(key=key, data=data, on_picked_change=lambda: None)
+    result = _component(key=f"section-{key}", data=data, on_picked_change=lambda: None)
     picked = getattr(result, "picked", None)
     return str(picked) if picked else None
 

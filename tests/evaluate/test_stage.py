@@ -1,12 +1,12 @@
 """The whole stage on a tiny model: files, skipping, and being killed in the middle."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +18,8 @@ from tamis.evaluate.stage import evaluate_arm
 from tamis.recipe import Recipe, SystemSpec
 from tamis.run import Run
 from tamis.schema import read_json
+
+HERE = str(Path(__file__).parent)
 
 
 def recipe_of(model="none", **evaluate):
@@ -39,13 +41,13 @@ def test_baselines_are_evaluated_without_torch(tmp_path, eval_table, train_table
     code = f"""
         import sys, pyarrow.parquet as pq
         from pathlib import Path
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {HERE!r})
         from test_stage import recipe_of
         from tamis.evaluate.stage import evaluate_arm
         from tamis.run import Run
         read = lambda n: pq.read_table(Path({str(tmp_path)!r}) / (n + ".parquet"))
-        names = ["majority", "nearest", "linear"]
-        evaluate_arm(Run(Path({str(tmp_path)!r}) / "run"), recipe_of(), "main", read("eval"), read("train"), names, quiet=True)
+        run, names = Run(Path({str(tmp_path)!r}) / "run"), ["majority", "nearest", "linear"]
+        evaluate_arm(run, recipe_of(), "main", read("eval"), read("train"), names, quiet=True)
         print("torch" in sys.modules)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
@@ -132,7 +134,7 @@ KILLED = """
 
 def test_killed_in_the_middle_it_goes_on_to_the_answers_of_an_undisturbed_run(tmp_path, tiny_model, eval_table):
     schema.write_parquet(tmp_path / "eval.parquet", eval_table())
-    code = KILLED.format(here=os.path.dirname(__file__), folder=str(tmp_path), model=str(tiny_model))
+    code = KILLED.format(here=HERE, folder=str(tmp_path), model=str(tiny_model))
     died = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     runs = [Run(tmp_path / name) for name in ("killed", "straight")]

@@ -52,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def status(self, code, text="", **headers):
         self.send_response(code)
-        for name, value in {"content-type": "application/json", "content-length": len(text), **headers}.items():
+        for name, value in {"content_type": "application/json", "content_length": len(text), **headers}.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
         self.wfile.write(text.encode())

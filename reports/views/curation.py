@@ -1,0 +1,196 @@
+"""Where the rows went, why, and by how little."""
+
+import duckdb
+import streamlit as st
+
+from tamis.reports import drawings, figures, ledger_query, page_state
+from tamis.reports import html_parts as parts
+from tamis.reports import written_numbers as written
+from tamis.reports.curation_view import REASONS
+from tamis.reports.figures import Curve, Limit
+from tamis.reports.ledger_query import PAGE, Filter
+from tamis.reports.section import section
+from tamis.reports.visible_text import in_html
+from tamis.reports.visible_text import line as one_line
+
+found = page_state.chosen()
+view, run, funnel = found.view, found.run, found.view.funnel
+st.title("Curation")
+if funnel is None or not ledger_query.ledger_file(run).is_file():
+    page_state.nothing("Nothing has been curated yet.", view)
+    st.stop()
+
+
+def overview() -> None:
+    """Funnel, time and memory."""
+    took = f" in {written.duration(funnel.seconds)}" if funnel.seconds is not None else ""
+    peak = f", at most {written.megabytes(funnel.peak_mb)} of memory" if funnel.peak_mb else ""
+    st.subheader(f"{written.count(funnel.kept)} of {written.count(funnel.read)} rows kept{took}{peak}", anchor=False)
+    left, right = st.columns([3, 2])
+    with left:
+        picked = section(drawings.funnel_figure(funnel), "funnel", clickable=True)
+        if picked:
+            st.session_state["stage"], st.session_state["reason"] = picked, None
+        st.caption("Click a bar to see the rows that fell there.")
+    with right:
+        rows = [
+            [in_html(step.label), in_html(loss.label), written.count(loss.rows)]
+            for step in funnel.steps
+            for loss in step.losses
+        ]
+        section(parts.table(["stage", "reason", "rows"], rows, "Rows dropped", [2], "dense"), "reasons")
+
+
+def rows_table() -> None:
+    """The rows behind an aggregate, page by page, and one row's fate."""
+    st.subheader("Rows")
+    reasons = ledger_query.reasons(run)
+    stages = list(dict.fromkeys(r["stage"] for r in reasons))
+    a, b, c, d = st.columns(4)
+    verdict = a.selectbox(
+        "Verdict", ["kept", "dropped"], index=None, key="verdict", bind="query-params", placeholder="any"
+    )
+    stage = b.selectbox("Stage", stages, index=None, key="stage", bind="query-params", placeholder="any")
+    known = [r["reason"] for r in reasons if r["reason"] and (stage is None or r["stage"] == stage)]
+    reason = c.selectbox(
+        "Reason", known, index=None, key="reason", bind="query-params", placeholder="any",
+        format_func=lambda r: REASONS.get(r, one_line(r)),
+    )  # fmt: skip
+    text = d.text_input("Id, key, label or file contains", key="rows_q", bind="query-params")
+    near = st.checkbox("Closest to a limit first", key="near", bind="query-params")
+    where = Filter(verdict, stage, reason, None, text or None, near)
+    total = ledger_query.count(run, where)
+    if not total:
+        st.info("No row passes these filters.")
+        return
+    pages = -(-total // PAGE)
+    number = st.pagination(pages, key="rows_page", bind="query-params") if pages > 1 else 1
+    here = ledger_query.page(run, where, number)
+    st.caption(f"{written.count(total)} rows; click one to see its fate")
+    shown = [
+        {
+            "key": one_line(r["key"] or r["id"], 40),
+            "verdict": r["verdict"],
+            "reason": REASONS.get(r["reason"] or "", one_line(r["reason"])),
+            "label": one_line(r["label"], 40),
+            "language": r["language"],
+            "source": one_line(r["source"], 30),
+            "similarity": r["similarity"],
+            "to the limit": r["slack"],
+            "rank": r["rank"],
+        }
+        for r in here
+    ]
+    choice = st.dataframe(
+        shown, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"rows-{where}-{number}"
+    )
+    clicked = choice["selection"]["rows"]
+    if clicked and clicked[0] < len(here):
+        st.query_params["row"] = here[clicked[0]]["id"]
+    if wanted := st.query_params.get("row"):
+        fate(wanted)
+
+
+def fate(id_: str) -> None:
+    """What became of one row, and the row that decided it."""
+    known = ledger_query.fate(run, id_)
+    if known is None:
+        st.info("The ledger has no such row.")
+        return
+    r = known.row
+    why = (
+        "kept" if r["verdict"] == "kept" else f"dropped by {r['stage']}: {REASONS.get(r['reason'] or '', r['reason'])}"
+    )
+    facts = [("fate", in_html(why))]
+    if r["rank"] is not None:
+        facts.append(("place in the order", written.count(r["rank"] + 1)))
+    if r["witness"]:
+        near = f", similarity {r['similarity']:.3f}" if r["similarity"] is not None else ""
+        slack = f", {abs(r['slack']):.3f} beyond the limit" if r["slack"] is not None else ""
+        facts.append(("because of", f"{in_html(one_line(r['witness'], 60))}{near}{slack}"))
+        facts.append(("its prompt", parts.said(known.witness_prompt, None, known.prompt)))
+        facts.append(("its answer", parts.said(known.witness_answer, None, known.answer)))
+    facts[1:1] = [("prompt", parts.quoted(known.prompt)), ("answer", parts.quoted(known.answer))]
+    place = f"{r['file']}:{r['line']}"
+    facts.append(("row", " · ".join(in_html(one_line(x, 80)) for x in (r["key"], r["id"], place, r["label"]) if x)))
+    scores = {k.removeprefix("score_"): v for k, v in r.items() if k.startswith("score_") and v is not None}
+    if scores:
+        facts.append(("scores", in_html(", ".join(f"{k} {v:.3f}" for k, v in scores.items()))))
+    section(f"<h2>The row</h2>{parts.facts(facts)}", "fate")
+
+
+def score_figure() -> None:
+    """Kept against dropped by score, and what another threshold would have done."""
+    names = ledger_query.scores(run)
+    if not names:
+        st.info("No scorer ran. To add one, in the recipe:")
+        st.code("curate: {scorers: [features]}", language="yaml")
+        return
+    st.subheader("Scores")
+    name = st.selectbox("Score", names, index=len(names) - 1, key="score", bind="query-params", format_func=one_line)
+    bins = ledger_query.histogram(run, name)
+    low, high = bins["edges"][0], bins["edges"][-1]
+    threshold = None
+    if high > low:
+        threshold = st.slider(
+            "What if rows below this were dropped?", low, high, low, format="%.3f", key=f"below-{name}"
+        )
+    limit = Limit(threshold, f"{threshold:.3f}") if threshold is not None and threshold > low else None
+    stacks = [("kept", "bar", bins["kept"]), ("dropped", "grid", bins["dropped"])]
+    svg = figures.histogram(bins["edges"], stacks, written.number, f"rows by score {name}", limit=limit)
+    section(svg, "histogram")
+    if limit is not None:
+        would = ledger_query.what_if(run, name, threshold)
+        st.caption(
+            f"Below {threshold:.3f} lie {written.count(would['kept'])} of the {written.count(funnel.kept)} kept rows "
+            f"and {written.count(would['dropped'])} dropped ones. Counted from the stored scores; nothing was run again."
+        )
+    if bins["missing"]:
+        st.caption(f"{written.count(bins['missing'])} rows fell before they were scored.")
+
+
+def diversity() -> None:
+    """Share of clusters that the first k rows of the order cover."""
+    curve = ledger_query.coverage(run)
+    if len(curve) < 2:
+        return
+    st.subheader("Diversity")
+    line = Curve("clusters covered", [float(p["k"]) for p in curve], [float(p["covered"]) for p in curve], "candidate")
+    svg = figures.lines(
+        [line], written.count, lambda y: f"{y * 100:.0f}%", "share of clusters covered by the first k rows",
+        x_name="first k rows of the order", y_name="clusters covered", y_range=(0.0, 1.0),
+    )  # fmt: skip
+    section(svg, "coverage")
+
+
+def before_and_after() -> None:
+    """Share of each source, label and language before and after."""
+    st.subheader("Before and after")
+    field = st.segmented_control(
+        "By", list(ledger_query.FIELDS), default="label", key="field", bind="query-params", required=True
+    )
+    found_shares = ledger_query.shares(run, field)
+    read, kept = funnel.read or 1, funnel.kept or 1
+    rows = [
+        [
+            in_html(one_line(s["value"], 60)),
+            written.count(s["read"]),
+            written.share(s["read"] / read),
+            written.count(s["kept"]),
+            written.share(s["kept"] / kept),
+            written.points(s["kept"] / kept - s["read"] / read),
+        ]
+        for s in found_shares
+    ]
+    head = [field, "rows read", "share", "rows kept", "share", "change of the share"]
+    section(parts.table(head, rows, "The most frequent values first", range(1, 6)), f"shares-{field}")
+
+
+overview()
+try:
+    rows_table()
+    score_figure()
+    diversity()
+    before_and_after()
+except (duckdb.Error, OSError):
+    page_state.damaged(run.curate, "the ledger or the records", view)

@@ -1,0 +1,79 @@
+"""Where the candidate is worse: gates judged by slice, and counts per label and language."""
+
+import streamlit as st
+
+from tamis.reports import figures, page_state
+from tamis.reports import html_parts as parts
+from tamis.reports import written_numbers as written
+from tamis.reports.figures import Dot, Limit
+from tamis.reports.section import section
+from tamis.reports.slices_view import FEW, slice_counts
+from tamis.reports.visible_text import in_html
+from tamis.reports.visible_text import line as one_line
+
+MOST = 40
+
+found = page_state.chosen()
+view = found.view
+st.title("Slices")
+main = view.verdict.main if view.verdict else None
+judged = [g for a in (view.verdict.arms if view.verdict else ()) if a.arm == view.arm for g in a.gates if g.slices]
+tones = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "unsure", "INVALID": "muted"}
+for gate in judged:
+    st.subheader(f"Gate {one_line(gate.id, 60)}")
+    worst = sorted(gate.slices, key=lambda s: (s.measure.lower is None, s.measure.lower or 0.0))[:MOST]
+    dots = [
+        Dot(
+            f"{s.name} (n {written.count(s.measure.n)})",
+            s.measure.finite,
+            s.measure.lower,
+            s.measure.upper,
+            s.measure.text,
+            tones.get(s.verdict, "muted"),
+            f"{s.name}: {s.measure.text}, {s.measure.interval}, {s.verdict.lower()}",
+            s.name,
+        )
+        for s in worst
+    ]
+    limit = Limit(gate.limit, f"limit {gate.limit_text}") if gate.limit is not None else None
+    write = lambda x, g=gate: written.quantity(g.metric, x, g.measure.unit, g.measure.of)  # noqa: E731
+    svg = figures.whisker(
+        dots, write, f"{gate.label}, worst slices first", limit=limit, zero=gate.measure.of == "delta"
+    )
+    st.caption(f"{gate.label}; {len(worst)} of {len(gate.slices)} slices, the worst first; Holm-adjusted. Click one.")
+    if picked := section(svg, f"slices-{gate.id}", clickable=True):
+        where = {"label": picked} if gate.by == "label" else {"q": ""}
+        st.switch_page("views/examples.py", query_params={**page_state.kept_choices(), **where})
+if not judged:
+    st.info("No gate of this run judges by slice, so there are no intervals to show. A gate that does:")
+    st.code('- {id: slices, metric: accuracy, by: label, min_n: 30, require: "delta.lower > -0.05"}', language="yaml")
+
+examples = page_state.all_examples(found)
+if examples is None:
+    page_state.nothing("There are no answers to count yet.", view)
+    st.stop()
+by = st.segmented_control(
+    "Count by", ["label", "language"], default="label", key="by", bind="query-params", required=True
+)
+counts = slice_counts(examples.rows, by)
+rows = []
+for s in counts[:200]:
+    name = in_html(one_line(s.name, 60))
+    before = f"{written.count(s.baseline_right)}" if s.baseline_right is not None else written.DASH
+    note = '<span class="muted">too few to say</span>' if s.too_few else ""
+    rows.append(
+        [
+            name,
+            written.count(s.items),
+            written.count(s.right),
+            before,
+            f'<span class="t-good">{s.fixed}</span>',
+            f'<span class="t-bad">{s.broken}</span>',
+            note,
+        ]
+    )
+head = [by, "items", f"right, {in_html(examples.candidate)}", f"right, {in_html(examples.baseline or 'no baseline')}"]
+caption = f"Counts, no statistics; under {FEW} items nothing can be said of a slice"
+section(parts.table([*head, "fixed", "broken", ""], rows, caption, range(1, 6)), f"counts-{by}")
+if len(counts) > 200:
+    st.caption(f"200 of {len(counts):,} shown")
