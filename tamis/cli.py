@@ -160,5 +160,89 @@ def why(
     print(json.dumps(found, ensure_ascii=False) if as_json else sentence(found))
 
 
+def _closing(run: Run, found: dict[str, Any]) -> list[str]:
+    """The numbers of a run, at most ten lines."""
+    lines = ["nothing changed, nothing done"] if found["skipped"] else []
+    lines.append(f"kept {found['funnel']['kept']:,} of {found['funnel']['read']:,} rows; {found['seconds']:.0f} s in all")
+    for system in found["comparison"]["systems"]:
+        main = system["metrics"].get("accuracy") or next(iter(system["metrics"].values()))
+        if main["lower"] is not None:
+            lines.append(f"  {system['name']:<22} {main['value']:.3f} [{main['lower']:.3f}, {main['upper']:.3f}]")
+    if verdict := found["verdict"]:
+        lines += [f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()]
+    return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
+
+
+@app.command("run")
+def run_recipe(recipe: Path, run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False) -> None:
+    """Everything: curate, train, evaluate, gate, report. Resumable: type it again after a stop."""
+    from tamis import loop
+
+    settings = Recipe.load(recipe)
+    folder = Run(run or Path("runs") / settings.name)
+    with folder.lock():
+        _say(_closing(folder, loop.run_all(folder, settings, quiet=quiet)))
+
+
+@app.command()
+def demo(run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False) -> None:
+    """The loop on built-in data, offline: 300 rows chosen against 300 drawn at random."""
+    from tamis import data, loop
+
+    settings = Recipe.load(Path(next(iter(data.__path__))) / "demo_recipe.yaml")
+    folder = Run(run or Path("runs") / "demo")
+    arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
+    with folder.lock():
+        _say(_closing(folder, loop.run_all(folder, settings, arms, quiet=quiet)))
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    policy: Annotated[Path | None, typer.Option(help="A policy file; default that of the run's recipe.")] = None,
+    arm: Annotated[str | None, typer.Option(help="The arm whose verdict counts; default the first.")] = None,
+    format: Annotated[str, typer.Option(help="text, json, junit, github or md.")] = "text",
+) -> None:
+    """Judge a run by a policy; the exit code is the verdict."""
+    from tamis import loop
+    from tamis.errors import did_you_mean
+    from tamis.evaluate import render
+
+    renderers = {
+        "text": render.text,
+        "json": render.as_json,
+        "junit": render.junit,
+        "github": render.github,
+        "md": render.markdown,
+    }
+    if format not in renderers:
+        raise UserError(f"unknown format {format!r}", where="--format", hint=did_you_mean(format, renderers))
+    folder = Run(run)
+    if policy is None and folder.recipe_file.is_file():
+        named = Recipe.load(folder.recipe_file).gate
+        policy = Path(named) if named else None
+    if policy is None:
+        raise UserError("there is no policy to judge by", where=str(run), hint="tamis gate RUN --policy FILE")
+    verdict = loop.judge(folder, policy, arm)
+    print(renderers[format](verdict))
+    raise typer.Exit(int(verdict["exit_code"]))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    html: Annotated[Path | None, typer.Option(help="Where to write; default report/report.html in the run.")] = None,
+    serve: Annotated[bool, typer.Option(help="Open the app instead, on this machine only.")] = False,
+) -> None:
+    """Write the one-file HTML report, or show the app."""
+    if serve:
+        from tamis.reports.launch import serve as show
+
+        raise typer.Exit(show(Run(run)))
+    from tamis.reports.page_html import write_html
+
+    print(write_html(Run(run), html))
+
+
 if __name__ == "__main__":
     main()
