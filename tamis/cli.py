@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from tamis.errors import ExitCode, TamisError, UserError
 from tamis.recipe import Recipe
@@ -219,7 +220,8 @@ def gate(
         raise UserError(f"unknown format {format!r}", where="--format", hint=did_you_mean(format, renderers))
     folder = Run(run)
     if policy is None and folder.recipe_file.is_file():
-        named = Recipe.load(folder.recipe_file).gate
+        # not Recipe.load: paths in a run's copy are already resolved
+        named = Recipe.check(yaml.safe_load(folder.recipe_file.read_text(encoding="utf-8"))).gate
         policy = Path(named) if named else None
     if policy is None:
         raise UserError("there is no policy to judge by", where=str(run), hint="tamis gate RUN --policy FILE")

@@ -374,9 +374,9 @@ def test_decontamination_must_be_in_evidence_when_required(evaluated):
     rest = "requires: {checks: [no_contamination]}"
 
     assert ruled(evaluated, FLOOR, rest=rest)["verdict"] == "INVALID"
-    write_json(evaluated.run.curate / "decontamination.json", {"enabled": True})
+    write_json(evaluated.run.curate / "decontamination.json", {"checked": True})
     assert ruled(evaluated, FLOOR, rest=rest)["verdict"] == "PASS"
-    write_json(evaluated.run.curate / "decontamination.json", {"enabled": False})
+    write_json(evaluated.run.curate / "decontamination.json", {"checked": False})
     assert ruled(evaluated, FLOOR, rest=rest)["verdict"] == "INVALID"
 
 

@@ -1,0 +1,176 @@
+"""Labels: what is trained on, for templates of the usual shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tamis.train.labels import IGNORED, label_conversation, label_rows, stop_token_ids
+
+pytest.importorskip("transformers")
+
+# Written here after the published shapes: roles in headers, one shared end token, no system role, an end token that is
+# the tokenizer's end of text, reasoning that later turns drop, and no end token at all.
+TEMPLATES = {
+    "chatml": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "llama3": (
+        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>"
+        "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    ),
+    "gemma": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}"
+        "{% endif %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content }}<end_of_turn>\n"
+        "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}{{ eos_token }}"
+        "{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
+    ),
+    "qwen3": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n"
+        "{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "no end": (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    ),
+}
+ENDS = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "mistral": "</s>", "no end": "</s>"}  # else <|im_end|>
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Khóa thẻ?"},
+    {"role": "assistant", "content": "block card"},
+    {"role": "user", "content": "And now?"},
+    {"role": "assistant", "content": "unblock card"},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens(
+        {
+            "eos_token": "</s>",
+            "bos_token": "<s>",
+            "extra_special_tokens": [
+                "<|eot_id|>",
+                "<end_of_turn>",
+                "<|im_end|>",
+                "<|im_start|>",
+                "<start_of_turn>",
+                "<|start_header_id|>",
+                "<|end_header_id|>",
+            ],
+        }
+    )
+    return tokenizer
+
+
+@pytest.fixture(params=TEMPLATES)
+def template(request: pytest.FixtureRequest, tokenizer: Any) -> str:
+    tokenizer.chat_template = TEMPLATES[request.param]
+    return str(request.param)
+
+
+def trained_text(tokenizer: Any, labels: list[int]) -> str:
+    return str(tokenizer.decode([label for label in labels if label != IGNORED]))
+
+
+def test_the_answer_and_its_stop_token_are_trained_and_nothing_else(tokenizer: Any, template: str) -> None:
+    turns = CHAT[:3]
+
+    ids, labels = label_conversation(tokenizer, turns, stop_token_ids(tokenizer))
+
+    text = trained_text(tokenizer, labels)
+    end = ENDS.get(template, "<|im_end|>")
+    assert text.removeprefix("<think>\n\n</think>\n\n").rstrip("\n") in (
+        f"block card{end}",
+        f" block card{end}",
+        f"block card\n{end}",
+    )
+    assert labels[-1] == ids[-1] == tokenizer.convert_tokens_to_ids(end)
+
+
+def test_labels_are_the_tokens_they_stand_at(tokenizer: Any, template: str) -> None:
+    ids, labels = label_conversation(tokenizer, CHAT, stop_token_ids(tokenizer))
+
+    assert len(ids) == len(labels)
+    assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
+
+
+def test_the_prompt_is_tokenised_as_generation_sees_it(tokenizer: Any, template: str) -> None:
+    turns = CHAT[1:3]
+
+    ids, labels = label_conversation(tokenizer, turns, stop_token_ids(tokenizer))
+
+    first = next(i for i, label in enumerate(labels) if label != IGNORED)
+    prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    assert ids[:first] == tokenizer.encode(prompt, add_special_tokens=False)
+
+
+def test_every_answer_of_a_conversation_is_trained_where_the_template_keeps_it(tokenizer: Any) -> None:
+    tokenizer.chat_template = TEMPLATES["chatml"]
+
+    _, labels = label_conversation(tokenizer, CHAT, stop_token_ids(tokenizer))
+
+    assert trained_text(tokenizer, labels) == "block card<|im_end|>unblock card<|im_end|>"
+
+
+def test_a_turn_that_is_rendered_otherwise_later_is_not_trained_in_its_earlier_form(tokenizer: Any) -> None:
+    tokenizer.chat_template = TEMPLATES["qwen3"]
+
+    ids, labels = label_conversation(tokenizer, CHAT, stop_token_ids(tokenizer))
+
+    assert "unblock card<|im_end|>" in trained_text(tokenizer, labels)
+    assert tokenizer.decode(ids).count("<think>") == 1
+
+
+def test_a_system_turn_moves_into_the_user_turn_where_the_template_has_no_system_role(tokenizer: Any) -> None:
+    tokenizer.chat_template = TEMPLATES["gemma"]
+
+    ids, _ = label_conversation(tokenizer, CHAT[:3], stop_token_ids(tokenizer))
+
+    assert "user\nBe brief.\n\nKhóa thẻ?<end_of_turn>" in tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("turns", "reason"),
+    [
+        ([], "no_answer"),
+        ([{"role": "user", "content": "hello"}], "no_answer"),
+        ([{"role": "user", "content": "hello"}, {"role": "assistant", "content": " \n"}], "no_answer"),
+        ([{"role": "user", "content": "a"}, {"role": "teacher", "content": "b"}, CHAT[2]], "template"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_is_dropped_with_its_reason(
+    tokenizer: Any, turns: list[dict[str, str]], reason: str
+) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'teacher' %}{{ raise_exception('who?') }}{% endif %}{{ m.content }}"
+        "{% endfor %}"
+    )
+
+    (row,) = label_rows(tokenizer, [("a", turns)], 100, stop_token_ids(tokenizer))
+
+    assert (row.dropped, row.trained, row.input_ids) == (reason, 0, [])
+
+
+def test_every_token_of_a_row_is_trained_context_or_counted_as_cut(tokenizer: Any) -> None:
+    tokenizer.chat_template = TEMPLATES["chatml"]
+    (whole,) = label_rows(tokenizer, [("a", CHAT)], 10_000, stop_token_ids(tokenizer))
+
+    for limit in range(1, whole.tokens + 2):
+        (row,) = label_rows(tokenizer, [("a", CHAT)], limit, stop_token_ids(tokenizer))
+        assert row.tokens == whole.tokens
+        assert len(row.input_ids) + row.truncated == whole.tokens
+        assert row.trained == sum(label != IGNORED for label in row.labels)
+        assert (row.dropped == "too_long") == (row.trained == 0)
