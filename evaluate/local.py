@@ -49,6 +49,12 @@ def quantised(recipe: Recipe) -> Quantisation:
     return quantisation_of(recipe.train)
 
 
+def quantised_for(adapter: str | None, otherwise: Quantisation) -> Quantisation:
+    """What the base was when the adapter was trained, where Tamis trained it; else as given."""
+    told = adapter_identity(Path(adapter)).get("quantisation") if adapter is not None else None
+    return told or otherwise
+
+
 def adapter_sha256(folder: Path) -> str:
     """Identity of an adapter (or of fully tuned weights)."""
     adapter = folder / "adapter_model.safetensors"
@@ -99,12 +105,13 @@ class Engine:
 
     @functools.cached_property
     def stop_ids(self) -> set[int]:
-        """Tokens that end an answer: the model's, the tokenizer's, and what the template puts behind an answer."""
+        """Tokens that end an answer: the model's, the tokenizer's, the template's, and those the adapter was taught."""
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         ids = configured if isinstance(configured, list) else [configured]
         named = prompting.stop_token(self.tokenizer)
         template = self.tokens(named)[:1] if named else []
-        return {i for i in (*ids, self.tokenizer.eos_token_id, *template) if i is not None}
+        trained = (self.adapter or {}).get("identity", {}).get("stop_token_ids", [])
+        return {i for i in (*ids, self.tokenizer.eos_token_id, *template, *trained) if i is not None}
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a rendered prompt; the template has put the special tokens in."""

@@ -75,7 +75,9 @@ def by_value(values: Sequence[Any], *, fate: bool = False) -> Colouring:
     place = {v: i for i, v in enumerate(named)} | dict.fromkeys(rest, len(named))
     classes = np.array([place["(none)" if v is None else str(v)] for v in values], np.uint8)
     names = [REASONS.get(v, v) if fate else v for v in named] + ([f"{len(rest):,} others"] if rest else [])
-    colours = [KEPT if fate and v == "kept" else CYCLE[(i + (5 if fate else 0)) % len(CYCLE)] for i, v in enumerate(named)]
+    colours = [
+        KEPT if fate and v == "kept" else CYCLE[(i + (5 if fate else 0)) % len(CYCLE)] for i, v in enumerate(named)
+    ]
     if fate:
         colours = [OTHER if v == "not_selected" else c for v, c in zip(named, colours, strict=True)]
     return Colouring(classes, names, colours + ([OTHER] if rest else []))

@@ -10,7 +10,7 @@ from tamis.reports.launch import APP, ROOT_VARIABLE, SETTINGS, command
 from tamis.reports.view import load
 from tamis.schema import write_json
 
-PAGES = ["overview", "compare", "examples", "slices", "curation", "training", "runs", "method"]
+PAGES = ["overview", "compare", "examples", "slices", "curation", "map", "training", "runs", "method"]
 
 
 def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:

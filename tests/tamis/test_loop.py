@@ -1,0 +1,71 @@
+"""The whole line on a tiny model: raw rows in, a verdict and a report out, and nothing done twice."""
+
+import json
+
+import pytest
+
+from tamis.loop import Arm, run_all
+from tamis.recipe import Recipe
+from tamis.run import Run
+
+INTENTS = ("cancel order", "track order", "refund")
+POLICY = """
+evidence: {candidate: tuned, baseline: base}
+defaults: {min_n: 5}
+gates:
+  - {id: floor, metric: accuracy, require: "lower >= 0.99"}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("loop")
+    rows = [{"text": f"{intent} number {w} please", "intent": intent} for intent in INTENTS for w in "one two three four five six".split()]
+    items = [{"text": f"{intent} for {w}", "intent": intent} for intent in INTENTS for w in ("Mai", "Lan", "Jo")]
+    for name, table in (("rows", rows), ("items", items)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
+    (folder / "policy.yaml").write_text(POLICY)
+    recipe = Recipe.check(
+        {
+            "name": "loop",
+            "data": {"path": str(folder / "rows.jsonl")},
+            "eval": {"path": str(folder / "items.jsonl")},
+            "embedder": "lsa",
+            "curate": {"select": {"size": 6}},
+            "model": str(tiny_model),
+            "train": {"epochs": 1, "r": 4},
+            "evaluate": {
+                "task": {"kind": "classify"},
+                "systems": ["base", "tuned", "majority"],
+                "latency": {"requests": 2, "warmup": 1},
+            },
+            "gate": str(folder / "policy.yaml"),
+        }
+    )
+    run = Run(folder / "run")
+    arms = [Arm("chosen"), Arm("random", "found", 6)]
+    return run, recipe, arms, run_all(run, recipe, arms, quiet=True)
+
+
+def test_a_run_ends_with_a_verdict_on_each_arm_and_a_report(finished):
+    run, _, _, found = finished
+    assert set(found["verdict"]["arms"]) == {"chosen", "random"}
+    assert found["verdict"]["exit_code"] in (1, 3, 4)  # six rows do not teach a random model
+    page = (run.report / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 300_000
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (run.report / "gates.junit.xml").is_file()
+
+
+def test_shared_systems_are_evaluated_once(finished):
+    run, *_ = finished
+    assert run.systems("chosen") == ["base", "majority", "tuned"]
+    assert run.systems("random") == ["majority", "tuned"]
+
+
+def test_a_second_run_does_nothing(finished):
+    run, recipe, arms, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("stage.json")}
+    assert run_all(run, recipe, arms, quiet=True)["skipped"]
+    assert {p: p.stat().st_mtime_ns for p in run.path.rglob("stage.json")} == before
