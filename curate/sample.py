@@ -49,7 +49,9 @@ def order(pool: Pool, method: str, seed: int, clusters: int | None = None) -> tu
         return np.lexsort((np.arange(n), -pool.tokens)), none
     if method == "stratified":
         groups = np.unique(np.array([v or "" for v in pool.labels]), return_inverse=True)[1] if n else none
-        return _interleave(groups, [np.array(m)[np.argsort(chance[m], kind="stable")] for m in _members(groups)], 1.0), none
+        return _interleave(
+            groups, [np.array(m)[np.argsort(chance[m], kind="stable")] for m in _members(groups)], 1.0
+        ), none
     groups = cluster(pool, seed, clusters)
     inside = [np.array(m)[_spread(pool.vectors[m], pool.quality[m])] for m in _members(groups)]
     return _interleave(groups, inside, 0.5), groups.astype(np.int32)
@@ -115,7 +117,9 @@ def _interleave(groups: np.ndarray, inside: list[np.ndarray], alpha: float) -> n
     return rows[np.lexsort((rows, turn))]
 
 
-def take(pool: Pool, ranked: np.ndarray, size: Size | None, quota: dict[str, Quota], must: set[str]) -> tuple[np.ndarray, int]:
+def take(
+    pool: Pool, ranked: np.ndarray, size: Size | None, quota: dict[str, Quota], must: set[str]
+) -> tuple[np.ndarray, int]:
     """Bring must-keep rows and minimum quotas to the front, rows above a maximum to the back, and cut at the size.
 
     Args:

@@ -22,7 +22,9 @@ def fate(ledger: Path, wanted: str) -> dict[str, Any]:
     where, values = "id = ? or key = ?", [wanted, wanted]
     if file and line.isdigit():
         where, values = "(file = ? or ends_with(file, '/' || ?)) and line = ?", [file, file, line]
-    cursor = duckdb.connect().execute(f"select * from read_parquet(?) where {where} order by id", [str(ledger), *values])
+    cursor = duckdb.connect().execute(
+        f"select * from read_parquet(?) where {where} order by id", [str(ledger), *values]
+    )
     names = [d[0] for d in cursor.description]
     rows = cursor.fetchall()
     if not rows:
@@ -45,6 +47,11 @@ def sentence(row: dict[str, Any]) -> str:
         "not_selected": "it came {rank} in the selection order, {beyond} places too late",
     }.get(row["reason"], "of the rule {reason}")
     filled = how.format(
-        **{**row, "similarity": row["similarity"] or 0.0, "beyond": int(-(row["slack"] or 0)), "rank": (row["rank"] or 0) + 1}
+        **{
+            **row,
+            "similarity": row["similarity"] or 0.0,
+            "beyond": int(-(row["slack"] or 0)),
+            "rank": (row["rank"] or 0) + 1,
+        }
     )
     return f"{place} was dropped by {row['stage']}: {filled}."

@@ -71,7 +71,13 @@ class Builder:
             return text.upper() if text != text.upper() else text.lower()
         word = self.rng.choice(found)
         at = self.rng.randrange(2, len(word) - 2)
-        return text.replace(word, word[:at] + word[at + 1] + word[at] + word[at + 2 :] if word[at] != word[at + 1] else word[:at] + word[at + 1 :], 1)
+        return text.replace(
+            word,
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+            if word[at] != word[at + 1]
+            else word[:at] + word[at + 1 :],
+            1,
+        )
 
 
 def build() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -97,7 +103,9 @@ def build() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, 
             b.add(right, intent, intent, kind="paraphrase", of=first)
     for number, pair in enumerate(_yaml("opposites")):
         for side in ("a", "b"):
-            b.add(pair[side], pair[f"label_{side}"], pair[f"label_{side}"], kind="opposite", pair=number, why=pair["kind"])
+            b.add(
+                pair[side], pair[f"label_{side}"], pair[f"label_{side}"], kind="opposite", pair=number, why=pair["kind"]
+            )
     common = [row for row in base if row[2] not in RARE]
     for key, text, intent in b.rng.sample(common, 260):
         b.add(text, intent, intent, kind="exact", of=key)

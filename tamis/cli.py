@@ -71,7 +71,9 @@ def _counts(values: dict[str, int], most: int = 8) -> str:
 
 
 @app.command("inspect")
-def inspect_data(data: Annotated[list[str], typer.Argument(help="Files, folders or globs.")], as_json: AsJson = False) -> None:
+def inspect_data(
+    data: Annotated[list[str], typer.Argument(help="Files, folders or globs.")], as_json: AsJson = False
+) -> None:
     """What is in the data and what is wrong with it. Base install, no torch."""
     from tamis.curate.look import look
     from tamis.tables import Source
@@ -100,7 +102,9 @@ def inspect_data(data: Annotated[list[str], typer.Argument(help="Files, folders 
 def curate(
     what: Annotated[str, typer.Argument(help="A recipe (.yaml), or a data file.")],
     rows: Annotated[str | None, typer.Option(help="How much to keep: 1000, '200k tokens', '10%'.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the kept rows: .jsonl or .parquet.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the kept rows: .jsonl or .parquet.")
+    ] = None,
     run: RunFolder = None,
     embedder: Annotated[str | None, typer.Option(help="lsa, auto or a sentence-transformers model.")] = None,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
@@ -138,7 +142,8 @@ def curate(
         return
     drops = [f"  {stage:<14}{_counts(reasons)}" for stage, reasons in found["dropped"].items() if reasons]
     lines = [
-        f"kept {found['kept']:,} of {found['read']:,} rows" + (" (nothing changed, nothing done)" if found["skipped"] else ""),
+        f"kept {found['kept']:,} of {found['read']:,} rows"
+        + (" (nothing changed, nothing done)" if found["skipped"] else ""),
         *drops,
         f"  suspected wrong labels among the survivors: {found['suspect_labels']:,}" if found["suspect_labels"] else "",
         f"ledger  {folder.curate / 'ledger.parquet'}",
@@ -164,18 +169,24 @@ def why(
 def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     """The numbers of a run, at most ten lines."""
     lines = ["nothing changed, nothing done"] if found["skipped"] else []
-    lines.append(f"kept {found['funnel']['kept']:,} of {found['funnel']['read']:,} rows; {found['seconds']:.0f} s in all")
+    lines.append(
+        f"kept {found['funnel']['kept']:,} of {found['funnel']['read']:,} rows; {found['seconds']:.0f} s in all"
+    )
     for system in found["comparison"]["systems"]:
         main = system["metrics"].get("accuracy") or next(iter(system["metrics"].values()))
         if main["lower"] is not None:
             lines.append(f"  {system['name']:<22} {main['value']:.3f} [{main['lower']:.3f}, {main['upper']:.3f}]")
     if verdict := found["verdict"]:
-        lines += [f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()]
+        lines += [
+            f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()
+        ]
     return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
 
 
 @app.command("run")
-def run_recipe(recipe: Path, run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False) -> None:
+def run_recipe(
+    recipe: Path, run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False
+) -> None:
     """Everything: curate, train, evaluate, gate, report. Resumable: type it again after a stop."""
     from tamis import loop
 

@@ -1,14 +1,14 @@
 """Every error Tamis raises on purpose, and the exit codes that scripts rely on.
 
-    TamisError                      something went wrong; the message says what, where, why and what to type
-    ├── UserError        exit 2     the user can mend it: shown without a traceback
-    │   ├── DataError               a data file is missing, empty, unreadable or of no known shape
-    │   ├── RecipeError             a recipe key or value is wrong
-    │   ├── PolicyError             a gate policy is wrong
-    │   ├── MissingExtra            an optional dependency is not installed
-    │   └── RunLocked               another process is writing this run folder
-    ├── EvidenceError    exit 4     evidence that cannot be trusted: never a pass, never a plain failure
-    └── StageFailed      exit 5     a stage could not finish; what was done is kept and can be resumed
+TamisError                      something went wrong; the message says what, where, why and what to type
+├── UserError        exit 2     the user can mend it: shown without a traceback
+│   ├── DataError               a data file is missing, empty, unreadable or of no known shape
+│   ├── RecipeError             a recipe key or value is wrong
+│   ├── PolicyError             a gate policy is wrong
+│   ├── MissingExtra            an optional dependency is not installed
+│   └── RunLocked               another process is writing this run folder
+├── EvidenceError    exit 4     evidence that cannot be trusted: never a pass, never a plain failure
+└── StageFailed      exit 5     a stage could not finish; what was done is kept and can be resumed
 """
 
 from __future__ import annotations

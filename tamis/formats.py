@@ -15,8 +15,8 @@ import dataclasses
 import json
 from typing import Any
 
-from tamis.record import Message, canonical_json
 from tamis.recipe import Columns
+from tamis.record import Message, canonical_json
 
 # What other tools call the roles we call user, assistant, system, tool.
 ROLE_NAMES = {
@@ -168,7 +168,9 @@ def _columns(row: dict[str, Any], columns: Columns | None) -> tuple[list[Message
     completion = names.completion or _first(row, [c for c in COMMON["completion"] if c != prompt])
     label = names.label or _first(row, COMMON["label"])
     if prompt is None or prompt not in row:
-        raise Unreadable("missing_field", f"there is no column {prompt or 'for the prompt'!r}; it has {sorted(row)[:12]}")
+        raise Unreadable(
+            "missing_field", f"there is no column {prompt or 'for the prompt'!r}; it has {sorted(row)[:12]}"
+        )
     answer = completion if completion and completion in row else label
     if answer is None or answer not in row:
         raise Unreadable("missing_field", f"there is no column for the answer; it has {sorted(row)[:12]}")
@@ -199,9 +201,7 @@ def _turn(turn: Any, role_key: str, content_key: str) -> Message:
         rest = {k: v for k, v in turn.items() if k not in {role_key, "role", "from"}}
         return Message(ROLE_NAMES[str(role).lower()], _clean(text), canonical_json(rest))
     rest = {k: v for k, v in turn.items() if k not in {"role", "from", "content", "value"} and v is not None}
-    return Message(
-        ROLE_NAMES[str(role).lower()], _clean(_text(content) or ""), canonical_json(rest) if rest else None
-    )
+    return Message(ROLE_NAMES[str(role).lower()], _clean(_text(content) or ""), canonical_json(rest) if rest else None)
 
 
 def _checked(messages: list[Message]) -> list[Message]:

@@ -86,7 +86,9 @@ def eval_items(run: Run) -> pa.Table:
     """The evaluation items of a run (schema.EVAL)."""
     file = run.curate / "eval.parquet"
     if not file.is_file():
-        raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE} or eval: {holdout: 0.1}")
+        raise RecipeError(
+            "there is nothing to evaluate on", where="eval", hint="eval: {path: FILE} or eval: {holdout: 0.1}"
+        )
     return pq.read_table(file)
 
 

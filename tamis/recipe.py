@@ -353,7 +353,9 @@ class Recipe(Settings):
             raw = yaml.safe_load(text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
-            raise RecipeError("the recipe is not YAML", where=_yaml_place(path, error), why=_first_line(error)) from None
+            raise RecipeError(
+                "the recipe is not YAML", where=_yaml_place(path, error), why=_first_line(error)
+            ) from None
         if not isinstance(raw, dict):
             raise RecipeError("a recipe is a mapping of keys", where=str(path), hint="tamis init --task classify")
         for key, value in (overrides or {}).items():

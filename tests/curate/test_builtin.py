@@ -83,7 +83,11 @@ def test_near_and_semantic_removals_are_copies(ledger, truth):
 
 
 def test_every_junk_row_has_the_planted_reason(ledger, truth):
-    wrong = [(r["key"], r["reason"], ledger[r["key"]]["reason"]) for r in truth["junk"] if ledger[r["key"]]["reason"] != r["reason"]]
+    wrong = [
+        (r["key"], r["reason"], ledger[r["key"]]["reason"])
+        for r in truth["junk"]
+        if ledger[r["key"]]["reason"] != r["reason"]
+    ]
     assert wrong == []
 
 
@@ -146,4 +150,8 @@ def test_the_ledger_does_not_depend_on_split_order_or_morsels(run, tmp_path, fil
 def test_data_is_what_its_generator_makes():
     from tamis.data.generate import build
 
-    assert [json.loads(json.dumps(rows_)) for rows_ in build()] == [rows("tickets.jsonl"), rows("eval.jsonl"), rows("truth.jsonl")]
+    assert [json.loads(json.dumps(rows_)) for rows_ in build()] == [
+        rows("tickets.jsonl"),
+        rows("eval.jsonl"),
+        rows("truth.jsonl"),
+    ]

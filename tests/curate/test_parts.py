@@ -80,7 +80,9 @@ def test_near_pairs_find_what_comparing_all_pairs_finds():
     base = ["".join(rng.choice(list("abcdefghij "), 60)) for _ in range(150)]
     texts = base + [t[:20] + "#" + t[21:] for t in base]
     pairs, _ = near.near_pairs(texts, near.signatures(texts), 0.8)
-    exact = {(i, j) for i in range(300) for j in range(i + 1, 300) if round(brute_jaccard(texts[i], texts[j]), 4) >= 0.8}
+    exact = {
+        (i, j) for i in range(300) for j in range(i + 1, 300) if round(brute_jaccard(texts[i], texts[j]), 4) >= 0.8
+    }
     assert len(exact) >= 150
     found = {tuple(p) for p in pairs.tolist()}
     # P(proposed) at similarity 0.836 is 1 - (1 - 0.836^6)^16 = 0.9988 by the banding
@@ -122,7 +124,9 @@ def test_a_chain_leaves_no_removal_uncovered():
 
 
 def test_the_better_copy_is_kept():
-    fates = deduplicate.deduplicate(table(["Where is it?", "where is it"], [0.2, 0.8]), near=0.85, semantic=None, guard=True)
+    fates = deduplicate.deduplicate(
+        table(["Where is it?", "where is it"], [0.2, 0.8]), near=0.85, semantic=None, guard=True
+    )
     assert fates.kind.tolist() == [0, -1]
     assert fates.witness[0] == 1
 
@@ -142,7 +146,12 @@ def pools(draw):
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     labels = [f"l{i}" for i in rng.integers(0, 4, n)]
     return sample.Pool(
-        [f"r{i:02d}" for i in range(n)], rng.integers(-127, 127, (n, 8)).astype(np.int8), rng.random(n), rng.integers(1, 50, n), labels, {"label": labels}
+        [f"r{i:02d}" for i in range(n)],
+        rng.integers(-127, 127, (n, 8)).astype(np.int8),
+        rng.random(n),
+        rng.integers(1, 50, n),
+        labels,
+        {"label": labels},
     )
 
 

@@ -7,13 +7,21 @@ import sys
 
 import pytest
 
-ROWS = [{"prompt": f"Question number {w}?", "completion": w} for w in "one two three four five six seven eight nine ten".split()]
+ROWS = [
+    {"prompt": f"Question number {w}?", "completion": w}
+    for w in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+]
 
 
 def tamis(*arguments, cwd):
     environment = {**os.environ, "NO_COLOR": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "tamis.cli", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "tamis.cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -81,5 +89,7 @@ def test_a_locked_run_is_refused(folder):
 
 def test_evaluate_stays_hugging_faces_package(folder):
     for place in (folder, "/"):
-        done = subprocess.run([sys.executable, "-c", "import evaluate; evaluate.load"], cwd=place, capture_output=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", "import evaluate; evaluate.load"], cwd=place, capture_output=True, timeout=120
+        )
         assert done.returncode == 0

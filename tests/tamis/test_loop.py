@@ -20,7 +20,11 @@ gates:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("loop")
-    rows = [{"text": f"{intent} number {w} please", "intent": intent} for intent in INTENTS for w in "one two three four five six".split()]
+    rows = [
+        {"text": f"{intent} number {w} please", "intent": intent}
+        for intent in INTENTS
+        for w in ["one", "two", "three", "four", "five", "six"]
+    ]
     items = [{"text": f"{intent} for {w}", "intent": intent} for intent in INTENTS for w in ("Mai", "Lan", "Jo")]
     for name, table in (("rows", rows), ("items", items)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))

@@ -103,7 +103,9 @@ def test_offsets_find_the_bytes_of_a_row_in_gzip_too(tmp_path):
 
 
 def test_records_are_taken_in_the_order_asked_for(tmp_path):
-    _, table, _ = read(write(tmp_path / "a.jsonl", [{"prompt": f"p{i}", "completion": "c"} for i in range(9)]), tmp_path / "o")
+    _, table, _ = read(
+        write(tmp_path / "a.jsonl", [{"prompt": f"p{i}", "completion": "c"} for i in range(9)]), tmp_path / "o"
+    )
     ids = table["id"].to_pylist()
     assert take_records(tmp_path / "o", [ids[7], ids[2]])["id"].to_pylist() == [ids[7], ids[2]]
     with pytest.raises(DataError, match="1 of 2 rows are not"):
