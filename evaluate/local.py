@@ -327,11 +327,15 @@ class Plain:
             self.ids[item.id] = self.engine.tokens(self.prompts[item.id])
         self._check_lengths(items)
         self._check_labels()
-        self.runner = Runner(self.engine, self.tuned, common_prefix(list(self.ids.values())))
+        self.runner = Runner(self.engine, self.tuned, common_prefix([*self.ids.values(), *self._further()]))
         with self.engine.as_(self.tuned):
             self.runner.prefill([self._suffix(items[0])])  # also warms up
         if self.tuned and self.engine.adapter is not None:
             self.alive = self._differs_from_base(items[: min(4, len(items))])
+
+    def _further(self) -> list[list[int]]:
+        """Prompts beside the items' that start with the shared prefix."""
+        return []
 
     def _check_lengths(self, items: Sequence[Item]) -> None:
         room = getattr(self.engine.model.config, "max_position_embeddings", None)
@@ -479,10 +483,12 @@ class Best(Plain):
             written = [
                 prompting.completion(self.engine.tokenizer, asked, name, stop=False) or "" for name in self.labels
             ]
-            self.tree = LabelTree.of(
-                [self.engine.tokens(text) for text in written], min(self.engine.stop_ids, default=0)
-            )
+            closing = self.engine.tokens(prompting.stop_token(self.engine.tokenizer))[:1] or [0]
+            self.tree = LabelTree.of([self.engine.tokens(text) for text in written], closing[0])
             self._calibrate()
+
+    def _further(self) -> list[list[int]]:
+        return [self.engine.tokens(self.render(t)) for t in self.tuning]
 
     def _calibrate(self) -> None:
         """Subtract what the model prefers whatever it is asked, as far as that helps on training rows.
@@ -495,13 +501,9 @@ class Best(Plain):
         if not known:
             return
         right = [self.labels.index(str(t.expected)) for t in known]
-        suffixes = [self.engine.tokens(self.render(t)) for t in known]
         start = len(self.runner.prefix)
-        room = [s[start:] for s in suffixes if s[:start] == self.runner.prefix]
-        if len(room) < len(known):  # a template that writes something of its own into each prompt
-            return
         with self.engine.as_(False):
-            scores = self._scored(room)
+            scores = self._scored([self.engine.tokens(self.render(t))[start:] for t in known])
         self.prior = scores.mean(0)
         hits = [(int((scores - s * self.prior).argmax(-1).eq(_as(right, scores)).sum()), s) for s in STRENGTHS]
         self.strength = max(hits)[1]

@@ -13,7 +13,6 @@ import streamlit as st
 
 from tamis.reports import look
 
-
 _SCRIPT = (Path(__file__).parent / "section.js").read_text(encoding="utf-8")
 _component = st.components.v2.component("tamis_section", html='<div class="tamis"></div>', js=_SCRIPT)
 

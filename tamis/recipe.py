@@ -454,15 +454,16 @@ def _keys_at(place: tuple[Any, ...]) -> list[str]:
     for part in place:
         if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
             continue
-        model = _settings_in(model.model_fields[part].annotation) or model
+        model = settings_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
 
 
-def _settings_in(annotation: Any) -> type[Settings] | None:
+def settings_in(annotation: Any) -> type[Settings] | None:
+    """The group of keys behind an annotation, or None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if found := _settings_in(argument):
+        if found := settings_in(argument):
             return found
     return None
 

@@ -48,12 +48,12 @@ def show() -> None:
     text = right.text_input("Search in texts and labels", key="map_q", bind="query-params")
     colours = coloured(str(run.path), by, text, at)
     axes = (
-        f"The two widest axes of the vectors; they show {written.share(points.explained)} of the variance, so rows that "
-        "lie together may still differ."
+        f"The two widest axes of the vectors; they show {written.share(points.explained)} of the variance, so rows "
+        "that lie together may still differ."
         if points.explained is not None
         else "Places from curate/map.parquet."
     )
-    absent = f" {written.count(points.absent)} rows fell before they had a vector." if points.absent else ""
+    absent = f" {written.count(points.absent)} rows fell before they had one." if points.absent else ""
     st.caption(f"{written.count(len(points))} rows. {axes}{absent} Shift and drag draws a lasso, the wheel zooms.")
     picked = row_map(points, colours)
     if picked.without:

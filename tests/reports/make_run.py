@@ -413,15 +413,11 @@ def write_training(run: Run, arm: str, sizes: Sizes, rng: np.random.Generator) -
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    schema.write_json(
-        folder / "plan.json",
-        {
-            "choices": {
-                "r": {"value": 16, "why": "capacity for 9,120 loss tokens"},
-                "lr": {"value": 2e-4, "why": "formula"},
-            }
-        },
-    )
+    choices = [
+        {"name": "r", "value": 16, "why": "capacity for 9,120 loss tokens"},
+        {"name": "lr", "value": 2e-4, "why": "formula"},
+    ]
+    schema.write_json(folder / "plan.json", {"choices": choices, "estimate_mb": 1740.0, "warnings": []})
     finish(
         folder,
         seconds=117.3,
