@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ def _rows(model: type[Settings], prefix: str) -> Iterator[str]:
 def _type(annotation: Any) -> str:
     text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
     text = text if text and "[" not in str(annotation) else str(annotation)
+    # a validator prints with its address in memory
+    text = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", text)
     for noise in ("typing.", "tamis.recipe."):
         text = text.replace(noise, "")
     return text.replace("|", "or").replace("NoneType", "None")

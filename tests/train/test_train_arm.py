@@ -103,7 +103,15 @@ def killed(model: Path, run: Run, when: str, at: int = 0) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize(("when", "at"), [("step", 1), ("step", 5), ("saving", 0), ("exporting", 0)])
+@pytest.mark.parametrize(
+    ("when", "at"),
+    [
+        ("step", 5),
+        ("saving", 0),
+        pytest.param("step", 1, marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param("exporting", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(
     undisturbed: Run, tiny_model: Path, tmp_path: Path, when: str, at: int
 ) -> None:
@@ -140,7 +148,7 @@ def test_resume_is_exact_with_dropout_and_an_8_bit_optimizer(tiny_model: Path, t
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     train_arm(whole, asked, "main", table(18), quiet=True)
 
-    class Stop(Exception):  # noqa: N818
+    class Stop(Exception):
         pass
 
     def stop(self: Any, done: float, note: str = "") -> None:
@@ -294,11 +302,10 @@ def test_one_large_batch_trains_like_many_small_ones(tiny_model: Path, tmp_path:
 
     import tamis.train.stage as stage
 
-    losses = []
+    losses, make = [], stage.make_plan
     for micro in (4, 1):
         run = Run(tmp_path / str(micro))
         with pytest.MonkeyPatch.context() as patch:
-            make = stage.make_plan
             patch.setattr(
                 stage, "make_plan", lambda *a, m=micro, **k: dataclasses.replace(make(*a, **k), micro_batch=m)
             )
