@@ -33,7 +33,7 @@ def _type(annotation: Any) -> str:
     text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
     text = text if text and "[" not in str(annotation) else str(annotation)
     # a validator prints with its address in memory
-    text = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", text)
+    text = re.sub(r"Annotated\[([\w.]+), .*?\)\]", r"\1", text)
     for noise in ("typing.", "tamis.recipe."):
         text = text.replace(noise, "")
     return text.replace("|", "or").replace("NoneType", "None")
