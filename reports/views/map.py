@@ -114,9 +114,7 @@ def one(id_: str) -> None:
         ("id", in_html(id_)),
     ]
     section(f"<h2>The row</h2>{parts.facts(facts)}", "map-row")
-    st.page_link(
-        "views/curation.py", label="Its whole fate", query_params={**page_state.kept_choices(), "row": id_}, icon="→"
-    )
+    st.page_link("views/curation.py", label="→ Its whole fate", query_params={**page_state.kept_choices(), "row": id_})
 
 
 try:

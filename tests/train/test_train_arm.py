@@ -22,6 +22,7 @@ from tests.train.making_rows import files, recipe, row, table
 
 torch = pytest.importorskip("torch")
 
+from tamis.train.sft import latest_checkpoint, step_of  # noqa: E402
 from tamis.train.stage import plan_arm, train_arm  # noqa: E402
 
 
@@ -104,20 +105,22 @@ def killed(model: Path, run: Run, when: str, at: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("when", "at"),
+    ("when", "at", "resumes_at"),
     [
-        ("step", 5),
-        ("saving", 0),
-        pytest.param("step", 1, marks=pytest.mark.slow),  # before the first checkpoint
-        pytest.param("exporting", 0, marks=pytest.mark.slow),
+        ("step", 5, 4),
+        ("saving", 0, None),
+        pytest.param("step", 1, None, marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param("exporting", 0, 8, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_anywhere_ends_with_the_same_bytes(
-    undisturbed: Run, tiny_model: Path, tmp_path: Path, when: str, at: int
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, when: str, at: int, resumes_at: int | None
 ) -> None:
     run = Run(tmp_path)
     killed(tiny_model, run, when, at)
     assert not (run.train("main") / "stage.json").exists()
+    checkpoint = latest_checkpoint(run.train("main") / "checkpoints")
+    assert (step_of(checkpoint) if checkpoint else None) == resumes_at
 
     summary = train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
 
@@ -127,18 +130,6 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(
     assert [[line[k] for k in kept] for line in log_lines(run)] == [
         [line[k] for k in kept] for line in log_lines(undisturbed)
     ]
-
-
-def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(tiny_model: Path, tmp_path: Path) -> None:
-    from tamis.train.sft import latest_checkpoint, step_of
-
-    run = Run(tmp_path)
-    killed(tiny_model, run, "step", 5)
-
-    checkpoint = latest_checkpoint(run.train("main") / "checkpoints")
-
-    assert checkpoint is not None
-    assert step_of(checkpoint) == 4
 
 
 def test_resume_is_exact_with_dropout_and_an_8_bit_optimizer(tiny_model: Path, tmp_path: Path) -> None:
