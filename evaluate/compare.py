@@ -13,7 +13,6 @@ from tamis.errors import EvidenceError
 from tamis.evaluate import cost, measure, needed
 from tamis.evaluate.evidence import Evidence, all_of
 from tamis.evaluate.metrics import Answers, lookup, primary
-from tamis.evaluate.systems import name_of
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.schema import read_json, write_json
@@ -28,7 +27,7 @@ def compare(run: Run, recipe: Recipe) -> dict[str, Any]:
     Raises:
         EvidenceError: nothing was evaluated, or systems answered different evaluation sets.
     """
-    everything = _wanted(all_of(run), recipe)
+    everything = all_of(run)
     if not everything:
         raise EvidenceError("nothing was evaluated in this run", where=str(run.path), hint="tamis evaluate RECIPE")
     _require_one_set(everything)
@@ -48,12 +47,6 @@ def compare(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
     write_json(run.comparison, comparison)
     return comparison
-
-
-def _wanted(everything: list[Evidence], recipe: Recipe) -> list[Evidence]:
-    """The systems that the recipe names; what an earlier recipe left in the folder may be out of date."""
-    names = {name_of(s) for s in recipe.evaluate.systems}
-    return [e for e in everything if e.system in names] or everything
 
 
 def _require_one_set(everything: list[Evidence]) -> None:

@@ -49,12 +49,6 @@ def quantised(recipe: Recipe) -> Quantisation:
     return quantisation_of(recipe.train)
 
 
-def quantised_for(adapter: str | None, otherwise: Quantisation) -> Quantisation:
-    """What the base was when the adapter was trained, where Tamis trained it; else as given."""
-    told = adapter_identity(Path(adapter)).get("quantisation") if adapter is not None else None
-    return told or otherwise
-
-
 def adapter_sha256(folder: Path) -> str:
     """Identity of an adapter (or of fully tuned weights)."""
     adapter = folder / "adapter_model.safetensors"
@@ -105,13 +99,12 @@ class Engine:
 
     @functools.cached_property
     def stop_ids(self) -> set[int]:
-        """Tokens that end an answer: the model's, the tokenizer's, the template's, and those the adapter was taught."""
+        """Tokens that end an answer: the model's, the tokenizer's, and what the template puts behind an answer."""
         configured = getattr(self.model.generation_config, "eos_token_id", None)
         ids = configured if isinstance(configured, list) else [configured]
         named = prompting.stop_token(self.tokenizer)
         template = self.tokens(named)[:1] if named else []
-        trained = (self.adapter or {}).get("identity", {}).get("stop_token_ids", [])
-        return {i for i in (*ids, self.tokenizer.eos_token_id, *template, *trained) if i is not None}
+        return {i for i in (*ids, self.tokenizer.eos_token_id, *template) if i is not None}
 
     def tokens(self, text: str) -> list[int]:
         """Token ids of a rendered prompt; the template has put the special tokens in."""
@@ -327,15 +320,11 @@ class Plain:
             self.ids[item.id] = self.engine.tokens(self.prompts[item.id])
         self._check_lengths(items)
         self._check_labels()
-        self.runner = Runner(self.engine, self.tuned, common_prefix([*self.ids.values(), *self._further()]))
+        self.runner = Runner(self.engine, self.tuned, common_prefix(list(self.ids.values())))
         with self.engine.as_(self.tuned):
             self.runner.prefill([self._suffix(items[0])])  # also warms up
         if self.tuned and self.engine.adapter is not None:
             self.alive = self._differs_from_base(items[: min(4, len(items))])
-
-    def _further(self) -> list[list[int]]:
-        """Prompts beside the items' that start with the shared prefix."""
-        return []
 
     def _check_lengths(self, items: Sequence[Item]) -> None:
         room = getattr(self.engine.model.config, "max_position_embeddings", None)
@@ -483,12 +472,10 @@ class Best(Plain):
             written = [
                 prompting.completion(self.engine.tokenizer, asked, name, stop=False) or "" for name in self.labels
             ]
-            closing = self.engine.tokens(prompting.stop_token(self.engine.tokenizer))[:1] or [0]
-            self.tree = LabelTree.of([self.engine.tokens(text) for text in written], closing[0])
+            self.tree = LabelTree.of(
+                [self.engine.tokens(text) for text in written], min(self.engine.stop_ids, default=0)
+            )
             self._calibrate()
-
-    def _further(self) -> list[list[int]]:
-        return [self.engine.tokens(self.render(t)) for t in self.tuning]
 
     def _calibrate(self) -> None:
         """Subtract what the model prefers whatever it is asked, as far as that helps on training rows.
@@ -501,9 +488,13 @@ class Best(Plain):
         if not known:
             return
         right = [self.labels.index(str(t.expected)) for t in known]
+        suffixes = [self.engine.tokens(self.render(t)) for t in known]
         start = len(self.runner.prefix)
+        room = [s[start:] for s in suffixes if s[:start] == self.runner.prefix]
+        if len(room) < len(known):  # a template that writes something of its own into each prompt
+            return
         with self.engine.as_(False):
-            scores = self._scored([self.engine.tokens(self.render(t))[start:] for t in known])
+            scores = self._scored(room)
         self.prior = scores.mean(0)
         hits = [(int((scores - s * self.prior).argmax(-1).eq(_as(right, scores)).sum()), s) for s in STRENGTHS]
         self.strength = max(hits)[1]

@@ -137,7 +137,6 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting, plan: Plan) -> str:
 
 def _weights(spec: str | SystemSpec, setting: Setting) -> dict[str, Any]:
     """Hashes of what a model's answers depend on. Does not import torch."""
-    from tamis.evaluate.local import adapter_sha256, quantised_for
     from tamis.models import quantisation_of, resolve
 
     recipe = setting.recipe
@@ -149,8 +148,8 @@ def _weights(spec: str | SystemSpec, setting: Setting) -> dict[str, Any]:
     _require_folder(spec, adapter, folder / "merged")
     return {
         "model": resolve(model, trust_remote_code=recipe.train.trust_remote_code).sha256,
-        "quantisation": quantised_for(adapter, quantisation_of(recipe.train)),
-        "adapter": None if adapter is None else adapter_sha256(Path(adapter)),
+        "quantisation": quantisation_of(recipe.train),
+        "adapter": None if adapter is None else _adapter_sha(Path(adapter)),
     }
 
 
@@ -160,6 +159,12 @@ def _require_folder(spec: str | SystemSpec, adapter: str | None, merged: Path) -
     if adapter is not None and not Path(adapter).is_dir():
         hint = "tamis train RECIPE, or leave `tuned` out of evaluate.systems" if spec == "tuned" else None
         raise RecipeError("there is no adapter to evaluate", where=adapter, hint=hint)
+
+
+def _adapter_sha(folder: Path) -> str:
+    from tamis.evaluate.local import adapter_sha256
+
+    return adapter_sha256(folder)
 
 
 def _rows_sha(rows: pa.Table | None) -> str | None:

@@ -131,8 +131,9 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
                     "the merged model is not there", where=str(folder), hint="tamis export RUN --to merged"
                 )
             return local.Plain(self._engine(str(folder), None, "none"), self.setting, tuned=False)
-        adapter = self._adapter() if self._arm_has_adapter() else None
-        engine = self._engine(recipe.model, adapter, local.quantised_for(adapter, local.quantised(recipe)))
+        engine = self._engine(
+            recipe.model, self._adapter() if self._arm_has_adapter() else None, local.quantised(recipe)
+        )
         if spec == "base-best":
             return local.Best(engine, self.setting)
         if spec == "tuned" and engine.adapter is None:
@@ -151,7 +152,8 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         from tamis.evaluate import local
 
         model = spec.model or self.setting.recipe.model
-        engine = self._engine(model, spec.adapter, local.quantised_for(spec.adapter, "none"))
+        quantisation: Quantisation = local.quantised(self.setting.recipe) if spec.model is None else "none"
+        engine = self._engine(model, spec.adapter, quantisation)
         return local.Plain(engine, self.setting, tuned=spec.adapter is not None)
 
     def _adapter(self) -> str:

@@ -19,7 +19,6 @@ PAGES = [
     ("examples.py", "Examples", "examples"),
     ("slices.py", "Slices", "slices"),
     ("curation.py", "Curation", "curation"),
-    ("map.py", "Map", "map"),
     ("training.py", "Training", "training"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),

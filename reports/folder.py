@@ -74,12 +74,7 @@ class Folder:
 
     @property
     def regate(self) -> str:
-        """The command that judges; a recipe without a policy needs one named."""
-        try:
-            has_policy = "gate: null" not in self.run.recipe_file.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            has_policy = True
-        return f"tamis gate {_quoted(self.run.path)}{'' if has_policy else ' --policy policy.yaml'}"
+        return f"tamis gate {_quoted(self.run.path)}"
 
     @property
     def reproduce(self) -> str:

@@ -362,12 +362,9 @@ def said(output: str | None, error: str | None, expected: str | None) -> str:
         return '<span class="muted">nothing</span>'
     if expected is None or len(output) > 2000 or len(expected) > 2000:
         return quoted(output)
-    pieces = word_diff(expected, output)
-    if not any(p.how == "same" and p.text.strip() for p in pieces):
-        return quoted(output)  # nothing in common: marks would only hide the text
     shown = "".join(
         in_html(p.text) if p.how == "same" else f"<{TAGS[p.how]}>{in_html(p.text)}</{TAGS[p.how]}>"
-        for p in _within(pieces)
+        for p in _within(word_diff(expected, output))
     )
     return f"<bdi>{shown}</bdi>"
 
@@ -387,7 +384,7 @@ def method(view: ReportView) -> str:
     lines = "".join(f"<li>{in_html(t, 1000)}</li>" for t in view.method)
     hashes = []
     if view.verdict:
-        hashes.append(f"policy {view.verdict.policy_path.rsplit('/', 1)[-1]} {view.verdict.policy_sha256[:12]}")
+        hashes.append(f"policy {view.verdict.policy_path} {view.verdict.policy_sha256[:12]}")
         hashes.append(f"evidence {view.verdict.evidence_sha256[:12]}")
     if view.seed is not None:
         hashes.append(f"seed {view.seed}")

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from tamis.reports.folder import Folder
-from tamis.reports.measures import number, rows
+from tamis.reports.measures import mapping, number
 
 # Names under which a log line may carry each curve.
 CURVES = {
@@ -29,8 +29,6 @@ class TrainingView:
         curves: (step, value) pairs by name.
         bad_step: the first step whose loss is not a number; None where there is none.
         choices: name, value and reason of what the plan decided.
-        estimate_mb: memory that the plan reckoned with.
-        warnings: what the plan warned of.
         summary: `stage.json`.
         unread_lines: lines of the log that are not JSON.
     """
@@ -39,8 +37,6 @@ class TrainingView:
     curves: dict[str, list[tuple[float, float]]]
     bad_step: float | None
     choices: list[tuple[str, str, str]]
-    estimate_mb: float | None
-    warnings: list[str]
     summary: dict[str, Any]
     unread_lines: int
 
@@ -62,9 +58,8 @@ def training_view(folder: Folder, arm: str) -> TrainingView:
             elif name == "loss" and any(k in line for k in keys) and bad is None:
                 bad = at
     plan = folder.json_if_there(part / "plan.json", f"the plan of {arm}", part=part)
-    warnings = [str(w) for w in plan.get("warnings") or ()] if isinstance(plan.get("warnings"), list) else []
     summary = folder.json_if_there(part / "stage.json", f"the training summary of {arm}", part=part)
-    return TrainingView(arm, curves, bad, _choices(plan), number(plan.get("estimate_mb")), warnings, summary, unread)
+    return TrainingView(arm, curves, bad, _choices(plan), summary, unread)
 
 
 def _log(path: Any) -> tuple[list[dict[str, Any]], int]:
@@ -72,7 +67,7 @@ def _log(path: Any) -> tuple[list[dict[str, Any]], int]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return [], 0
-    found, unread = [], 0
+    rows, unread = [], 0
     for line in text.splitlines():
         try:
             row = json.loads(line)  # NaN is accepted here: the page has to show that there was one
@@ -80,10 +75,18 @@ def _log(path: Any) -> tuple[list[dict[str, Any]], int]:
             unread += 1
             continue
         if isinstance(row, dict):
-            found.append(row)
-    return found, unread
+            rows.append(row)
+    return rows, unread
 
 
 def _choices(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value and sentence of every choice of the plan."""
-    return [(str(c.get("name")), str(c.get("value")), str(c.get("why") or "")) for c in rows(plan.get("choices"))]
+    """Name, value and sentence of every choice, however the plan nests them."""
+    found = []
+    for name, value in {**mapping(plan.get("choices")), **plan}.items():
+        if isinstance(value, dict) and "value" in value:
+            found.append((str(name), str(value["value"]), str(value.get("why") or value.get("reason") or "")))
+    reasons = mapping(plan.get("reasons")) or mapping(plan.get("why"))
+    found += [
+        (str(k), str(plan[k]) if k in plan else "", str(v)) for k, v in reasons.items() if not isinstance(v, dict)
+    ]
+    return found

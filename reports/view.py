@@ -226,7 +226,7 @@ def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Fu
             f"Every system answered the same {written.count(items)} items{clusters}; intervals are "
             f"{systems.confidence * 100:g}%, and items of one component do not count as independent."
         )
-        lines += [f"{line}." for line in _intervals_used(systems)]
+        lines += [f"{named_how}." for named_how in _intervals_used(systems)]
         if environment := _flat(systems.environment):
             lines.append(f"Measured on: {environment}.")
     if funnel:
@@ -243,16 +243,16 @@ def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Fu
 
 
 def _intervals_used(systems: SystemsView) -> list[str]:
-    """Which method made the intervals of which kinds of number, one line for each method."""
-    used: dict[str, dict[str, None]] = {}
+    """Which method made the intervals of which kind of number, once each."""
+    used: dict[str, None] = {}
     for row in systems.systems:
         for id_, m in row.metrics.items():
             if m.known and m.method and m.lower is not None:
-                used.setdefault(f"{m.method}, over {m.over}", {})[_family(id_)] = None
+                used.setdefault(f"{_family(id_)}: {m.method}, over {m.over}")
     for pair in systems.pairs:
         if pair.delta.known and pair.delta.method:
-            used.setdefault(f"{pair.delta.method}, over {pair.delta.over}", {})["paired differences"] = None
-    return [f"Intervals of {', '.join(kinds)}: {how}" for how, kinds in used.items()][:8]
+            used.setdefault(f"paired differences: {pair.delta.method}, over {pair.delta.over}")
+    return list(used)[:8]
 
 
 def _family(metric: str) -> str:

@@ -6,11 +6,9 @@ from tamis.reports import html_parts as parts
 from tamis.reports import page_state
 from tamis.reports import written_numbers as written
 from tamis.reports.drawings import systems_metrics
-from tamis.reports.examples_view import CHANGES
 from tamis.reports.metric_names import named
 from tamis.reports.page_html import page
 from tamis.reports.section import section
-from tamis.schema import STAGES
 
 found = page_state.chosen()
 view = found.view
@@ -45,34 +43,12 @@ def cards() -> None:
             st.caption(f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval")
 
 
-def ways() -> None:
-    """From the verdict to the rows behind it in one click."""
-    links = [
-        ("views/examples.py", f"{CHANGES[c]}: {n:,} items", {"change": c})
-        for c, n in (view.examples.counts.items() if view.examples else ())
-        if c in ("broken", "failed", "both_wrong", "fixed")
-    ]
-    if view.funnel:
-        links.append(
-            ("views/curation.py", f"{view.funnel.read - view.funnel.kept:,} rows dropped", {"verdict": "dropped"})
-        )
-    for column, (target, label, query) in zip(st.columns(max(1, len(links))), links, strict=False):
-        column.page_link(target, label=f"→ {label}", query_params={**page_state.kept_choices(), **query})
-
-
 cards()
-ways()
 section(parts.gates(view), "gates")
 section(parts.arms(view), "arms")
 section(parts.systems(view), "systems")
 section(parts.pictures(view), "pictures")
-if picked := section(parts.rows_and_changes(view), "rows", clickable=True):
-    # a cell of the fourfold table, a stage of the funnel, or a system of the forest
-    if picked in CHANGES:
-        st.switch_page("views/examples.py", query_params={**page_state.kept_choices(), "change": picked})
-    if picked in STAGES:
-        st.switch_page("views/curation.py", query_params={**page_state.kept_choices(), "stage": picked})
-    st.switch_page("views/compare.py", query_params=page_state.kept_choices())
+section(parts.rows_and_changes(view), "rows")
 section(parts.method(view), "method")
 st.download_button(
     "Download this report (HTML)",

@@ -23,7 +23,7 @@ if not arms:
     page_state.nothing("Nothing has been trained in this run yet.", view)
     st.stop()
 
-head = ["arm", "final loss", "steps", "rows", "tokens trained on", "time", "memory planned", "peak memory"]
+head = ["arm", "final loss", "steps", "rows", "tokens trained on", "time", "peak memory"]
 rows = []
 for a in arms:
     s = a.summary
@@ -35,16 +35,16 @@ for a in arms:
             written.count(s.get("rows")),
             written.count(s.get("trained_tokens")),
             written.duration(s.get("seconds")),
-            written.megabytes(a.estimate_mb),
             written.megabytes(s.get("peak_mb")),
         ]
     )
-section(parts.table(head, rows, "What was trained", range(1, 8)), "summary")
+section(parts.table(head, rows, "What was trained", range(1, 7)), "summary")
 for a in arms:
     if a.bad_step is not None:
         st.error(
             f"{a.arm}: the loss was not a number at step {a.bad_step:,.0f}. Likeliest cause: a learning rate too high "
             f"for this model, or a row with no token to train on.",
+            icon="✗",
         )
     if a.unread_lines:
         st.caption(f"{a.arm}: {a.unread_lines} lines of the log could not be read and are left out.")
@@ -68,8 +68,6 @@ if have:
     section(svg, "curve")
 
 for a in arms:
-    for warning in a.warnings:
-        section(f'<p class="note">{in_html(a.arm)}: {in_html(warning)}</p>', f"warning-{a.arm}-{warning[:40]}")
     if a.choices:
         body = [[in_html(n), in_html(v), in_html(why)] for n, v, why in a.choices]
         section(parts.table(["setting", "value", "why"], body, f"The plan of arm {in_html(a.arm)}"), f"plan-{a.arm}")

@@ -211,17 +211,6 @@ def write_ledger(run: Run, stages: Any, reasons: Any, sizes: Sizes, rng: np.rand
     quality = pa.array(rng.beta(5, 2, n), pa.float32())
     schema.write_parquet(run.curate / "ledger.parquet", table.append_column("score_quality", quality))
     write_records(run, ids, label, sizes, rng)
-    write_vectors(run, ids[np.isin(stages, ["", "deduplicate", "select"])], rng)
-
-
-def write_vectors(run: Run, ids: Any, rng: np.random.Generator) -> None:
-    """Rows in clouds, as int8 vectors; rows that fell before they were embedded have none."""
-    clouds = rng.normal(0, 45, (39, 32))
-    values = np.clip(clouds[rng.integers(0, 39, len(ids))] + rng.normal(0, 12, (len(ids), 32)), -127, 127)
-    flat = pa.array(np.round(values).astype(np.int8).ravel())
-    offsets = pa.array(np.arange(0, 32 * len(ids) + 1, 32, dtype=np.int32))
-    table = pa.table({"id": pa.array(ids, pa.string()), "vector": pa.ListArray.from_arrays(offsets, flat)})
-    schema.write_parquet(run.curate / "vectors" / "part-00000.parquet", table)
 
 
 def write_records(run: Run, ids: Any, label: Any, sizes: Sizes, rng: np.random.Generator) -> None:
@@ -413,11 +402,15 @@ def write_training(run: Run, arm: str, sizes: Sizes, rng: np.random.Generator) -
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    choices = [
-        {"name": "r", "value": 16, "why": "capacity for 9,120 loss tokens"},
-        {"name": "lr", "value": 2e-4, "why": "formula"},
-    ]
-    schema.write_json(folder / "plan.json", {"choices": choices, "estimate_mb": 1740.0, "warnings": []})
+    schema.write_json(
+        folder / "plan.json",
+        {
+            "choices": {
+                "r": {"value": 16, "why": "capacity for 9,120 loss tokens"},
+                "lr": {"value": 2e-4, "why": "formula"},
+            }
+        },
+    )
     finish(
         folder,
         seconds=117.3,

@@ -61,7 +61,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_separate_rows(model: Any) ->
             batch.pop("rows")
             losses.append(labelled_loss(model, batch, count))
             losses[-1].backward()
-        return sum(x.item() for x in losses), torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+        return sum(float(x) for x in losses), torch.cat([p.grad.flatten().clone() for p in model.parameters()])
 
     packed = loss_and_gradient([PackingCollator()(ROWS)])
     padded = loss_and_gradient([PaddingCollator(0)(ROWS)])
