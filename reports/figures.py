@@ -479,7 +479,10 @@ def histogram(
         parts.append(_group("", f"{write(a)} – {write(b)}: {said}", shapes))
     for t in x_axis.ticks:
         if edges[0] <= t <= edges[-1]:
-            parts.append(_text(across(t), bottom + 16, write(t), "muted", "middle"))
+            label = trimmed(write(t))
+            half = _width(label) / 2
+            at = min(max(across(t), half), WIDTH - half - 2)
+            parts.append(_text(at, bottom + 16, label, "muted", "middle"))
     if limit and edges[0] <= limit.value <= edges[-1]:
         x = across(limit.value)
         parts.append(_line(x, top - 4, x, bottom, "bad", dash="5 3", width=1.5))

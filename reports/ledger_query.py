@@ -172,8 +172,9 @@ def fate(run: Run, id_: str) -> Fate | None:
     row = found[0]
     witness = _rows(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
     texts = said(run, [i for i in (row["id"], row.get("witness")) if i])
-    ours, theirs = texts.get(row["id"]), texts.get(row.get("witness") or "")
-    return Fate(row, *(ours or (None, None)), witness[0] if witness else None, *(theirs or (None, None)))
+    prompt, answer = texts.get(row["id"], (None, None))
+    witness_prompt, witness_answer = texts.get(row.get("witness") or "", (None, None))
+    return Fate(row, prompt, answer, witness[0] if witness else None, witness_prompt, witness_answer)
 
 
 def said(run: Run, ids: list[str]) -> dict[str, tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class Colouring:
 
     @property
     def counts(self) -> list[int]:
-        return np.bincount(self.classes, minlength=len(self.names)).tolist()
+        return [int(n) for n in np.bincount(self.classes, minlength=len(self.names))]
 
 
 def choices(run: Run) -> list[str]:
@@ -59,10 +60,7 @@ def colouring(run: Run, ids: Sequence[str], by: str) -> Colouring:
     columns = {"fate": "coalesce(reason, 'kept')", "cluster": "cluster"}
     score = by.startswith("score ")
     name = '"score_' + by.removeprefix("score ").replace('"', '""') + '"' if score else columns.get(by, by)
-    table = duckdb.execute(
-        f"select id, {name} as v from read_parquet(?) order by id", [str(ledger_file(run))]
-    ).to_arrow_table()
-    found = dict(zip(table["id"].to_pylist(), table["v"].to_pylist(), strict=True))
+    found = dict(duckdb.execute(f"select id, {name} from read_parquet(?)", [str(ledger_file(run))]).fetchall())
     values = [found.get(id_) for id_ in ids]
     return by_score(values) if score else by_value(values, fate=by == "fate")
 
@@ -75,7 +73,9 @@ def by_value(values: Sequence[Any], *, fate: bool = False) -> Colouring:
     place = {v: i for i, v in enumerate(named)} | dict.fromkeys(rest, len(named))
     classes = np.array([place["(none)" if v is None else str(v)] for v in values], np.uint8)
     names = [REASONS.get(v, v) if fate else v for v in named] + ([f"{len(rest):,} others"] if rest else [])
-    colours = [KEPT if fate and v == "kept" else CYCLE[(i + (5 if fate else 0)) % len(CYCLE)] for i, v in enumerate(named)]
+    colours = [
+        KEPT if fate and v == "kept" else CYCLE[(i + (5 if fate else 0)) % len(CYCLE)] for i, v in enumerate(named)
+    ]
     if fate:
         colours = [OTHER if v == "not_selected" else c for v, c in zip(named, colours, strict=True)]
     return Colouring(classes, names, colours + ([OTHER] if rest else []))
@@ -89,7 +89,7 @@ def by_score(values: Sequence[float | None]) -> Colouring:
     edges = np.linspace(low, high if high > low else low + 1, len(RAMP) + 1)
     bins = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(RAMP) - 1)
     classes = np.where(np.isnan(numbers), len(RAMP), bins).astype(np.uint8)
-    names = [f"{written.number(a)} – {written.number(b)}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    names = [f"{written.number(a)} – {written.number(b)}" for a, b in itertools.pairwise(edges)]
     return Colouring(classes, [*names, "no score"], [*RAMP, OTHER])
 
 

@@ -155,11 +155,6 @@ def progress() -> None:
         st.rerun()
 
 
-def kept_choices() -> dict[str, str]:
-    """The sidebar's choices, for a link to another page."""
-    return {k: v for k in ("run", "arm", "baseline") if isinstance(v := st.session_state.get(k), str)}
-
-
 def nothing(what: str, view: ReportView) -> None:
     """Say what a page lacks and which command makes it."""
     st.info(what)

@@ -104,7 +104,8 @@ def _to_16_bit(places: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
         return np.zeros((0, 2), np.uint16)
     low, high = np.quantile(places, [EDGE, 1 - EDGE], axis=0)
     span = np.where(high > low, high - low, 1.0)
-    return np.round(np.clip((places - low) / span, 0, 1) * FULL).astype(np.uint16)
+    scaled: npt.NDArray[np.uint16] = np.round(np.clip((places - low) / span, 0, 1) * FULL).astype(np.uint16)
+    return scaled
 
 
 def inside(xy: npt.NDArray[np.uint16], polygon: list[list[float]]) -> npt.NDArray[np.int64]:
@@ -126,4 +127,5 @@ def density(xy: npt.NDArray[np.uint16], size: int = 700) -> npt.NDArray[np.uint8
     """A picture of how many points lie where, darker where more do; shape (size, size), for screens without WebGL2."""
     counts, _, _ = np.histogram2d(xy[:, 1], xy[:, 0], bins=size, range=[[0, FULL], [0, FULL]])
     shade = np.log1p(counts[::-1])
-    return (255 - 235 * shade / max(shade.max(), 1e-9)).astype(np.uint8)
+    picture: npt.NDArray[np.uint8] = (255 - 235 * shade / max(shade.max(), 1e-9)).astype(np.uint8)
+    return picture

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from tamis.reports.folder import Folder
-from tamis.reports.measures import mapping, number
+from tamis.reports.measures import number, rows
 
 # Names under which a log line may carry each curve.
 CURVES = {
@@ -67,7 +67,7 @@ def _log(path: Any) -> tuple[list[dict[str, Any]], int]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return [], 0
-    rows, unread = [], 0
+    found, unread = [], 0
     for line in text.splitlines():
         try:
             row = json.loads(line)  # NaN is accepted here: the page has to show that there was one
@@ -75,18 +75,10 @@ def _log(path: Any) -> tuple[list[dict[str, Any]], int]:
             unread += 1
             continue
         if isinstance(row, dict):
-            rows.append(row)
-    return rows, unread
+            found.append(row)
+    return found, unread
 
 
 def _choices(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value and sentence of every choice, however the plan nests them."""
-    found = []
-    for name, value in {**mapping(plan.get("choices")), **plan}.items():
-        if isinstance(value, dict) and "value" in value:
-            found.append((str(name), str(value["value"]), str(value.get("why") or value.get("reason") or "")))
-    reasons = mapping(plan.get("reasons")) or mapping(plan.get("why"))
-    found += [
-        (str(k), str(plan[k]) if k in plan else "", str(v)) for k, v in reasons.items() if not isinstance(v, dict)
-    ]
-    return found
+    """Name, value and sentence of every choice of the plan."""
+    return [(str(c.get("name")), str(c.get("value")), str(c.get("why") or "")) for c in rows(plan.get("choices"))]

@@ -7,6 +7,7 @@ import streamlit as st
 from tamis.reports import drawings, figures, page_state
 from tamis.reports import html_parts as parts
 from tamis.reports import written_numbers as written
+from tamis.reports.examples_view import CHANGES
 from tamis.reports.folder import Folder
 from tamis.reports.latency_view import curve, durations_ms
 from tamis.reports.metric_names import named
@@ -25,7 +26,7 @@ if systems is None:
 
 picked = section(parts.changes(view, forest=False), "changes", clickable=True)
 if picked:
-    st.switch_page("views/examples.py", query_params={**page_state.kept_choices(), "change": picked})
+    st.switch_page("views/examples.py", query_params={"change": CHANGES[picked]})
 
 pairs = [p for p in systems.pairs if p.candidate == (view.arm, view.candidate)]
 metrics = list(dict.fromkeys(p.metric for p in pairs))

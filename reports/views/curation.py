@@ -143,7 +143,7 @@ def score_figure() -> None:
         would = ledger_query.what_if(run, name, threshold)
         st.caption(
             f"Below {threshold:.3f} lie {written.count(would['kept'])} of the {written.count(funnel.kept)} kept rows "
-            f"and {written.count(would['dropped'])} dropped ones. Counted from the stored scores; nothing was run again."
+            f"and {written.count(would['dropped'])} dropped ones. Counted from stored scores; nothing was run again."
         )
     if bins["missing"]:
         st.caption(f"{written.count(bins['missing'])} rows fell before they were scored.")

@@ -31,11 +31,13 @@ if examples is None or not examples.total:
 against = f"{examples.candidate} against {examples.baseline}" if examples.baseline else examples.candidate
 st.caption(f"{against}, {written.count(examples.total)} items")
 kinds = [c for c in CHANGES if examples.counts.get(c)]
-change = st.segmented_control(
-    "What changed", kinds, key="change", bind="query-params",
-    format_func=lambda c: f"{CHANGES[c]} ({examples.counts[c]:,})",
+st.caption(", ".join(f"{examples.counts[c]:,} {CHANGES[c]}" for c in kinds))
+# Streamlit writes what is displayed into the URL: words that stay the same, so no counts in them
+word = st.segmented_control(
+    "What changed", [CHANGES[c] for c in kinds], key="change", bind="query-params",
     help="; ".join(f"{CHANGES[c]}: {MEANING[c]}" for c in kinds),
 )  # fmt: skip
+change = next((c for c in kinds if CHANGES[c] == word), None)
 left, right = st.columns(2)
 labels = sorted({e.label for e in examples.rows if e.label})
 label = left.selectbox(

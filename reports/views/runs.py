@@ -45,7 +45,13 @@ choice = st.dataframe(rows, hide_index=True, on_select="rerun", selection_mode="
 clicked = choice["selection"]["rows"]
 if clicked and clicked[0] < len(runs):
     name = runs[clicked[0]].name
-    st.page_link("views/overview.py", label=f"Open {one_line(name)}", query_params={"run": name}, icon="→")
+
+    def choose() -> None:
+        """Widgets can only be changed before they are drawn."""
+        st.session_state["run"] = name
+
+    if st.button(f"Open {one_line(name)}", on_click=choose):
+        st.switch_page("views/overview.py")
 else:
     st.caption("Click a run to open it.")
 if len(runs) > MOST:

@@ -42,8 +42,7 @@ for gate in judged:
     )
     st.caption(f"{gate.label}; {len(worst)} of {len(gate.slices)} slices, the worst first; Holm-adjusted. Click one.")
     if picked := section(svg, f"slices-{gate.id}", clickable=True):
-        where = {"label": picked} if gate.by == "label" else {"q": ""}
-        st.switch_page("views/examples.py", query_params={**page_state.kept_choices(), **where})
+        st.switch_page("views/examples.py", query_params={"label": picked} if gate.by == "label" else {})
 if not judged:
     st.info("No gate of this run judges by slice, so there are no intervals to show. A gate that does:")
     st.code('- {id: slices, metric: accuracy, by: label, min_n: 30, require: "delta.lower > -0.05"}', language="yaml")

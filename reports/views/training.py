@@ -44,7 +44,6 @@ for a in arms:
         st.error(
             f"{a.arm}: the loss was not a number at step {a.bad_step:,.0f}. Likeliest cause: a learning rate too high "
             f"for this model, or a row with no token to train on.",
-            icon="✗",
         )
     if a.unread_lines:
         st.caption(f"{a.arm}: {a.unread_lines} lines of the log could not be read and are left out.")

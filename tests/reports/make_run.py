@@ -405,10 +405,10 @@ def write_training(run: Run, arm: str, sizes: Sizes, rng: np.random.Generator) -
     schema.write_json(
         folder / "plan.json",
         {
-            "choices": {
-                "r": {"value": 16, "why": "capacity for 9,120 loss tokens"},
-                "lr": {"value": 2e-4, "why": "formula"},
-            }
+            "choices": [
+                {"name": "r", "value": 16, "why": "capacity for 9,120 loss tokens"},
+                {"name": "lr", "value": 2e-4, "why": "formula"},
+            ]
         },
     )
     finish(

@@ -19,7 +19,9 @@ def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:
     for name, value in query.items():
         app.query_params[name] = value
     app.run()
-    if page != "overview":
+    if page != "overview":  # a test cannot open a page directly, and the first page forgets what only others know
+        for name, value in query.items():
+            app.query_params[name] = value
         app.switch_page(f"views/{page}.py").run()
     assert not app.exception, app.exception[0].value
     return app
@@ -123,3 +125,43 @@ def test_the_server_listens_here_only_and_reports_to_nobody():
     from streamlit.config import get_config_options
 
     assert set(SETTINGS) <= set(get_config_options())  # a misspelt setting would be ignored
+
+
+# ------------------------------------------------------------------------------------- what a reader does
+
+
+def test_a_run_picked_in_the_list_can_be_opened(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path.parent, "runs")
+    app.session_state["runs-table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+    app.run()
+    next(b for b in app.button if b.label == "Open demo").click().run()
+    assert not app.exception
+    assert "Do not ship" in sections(app)
+
+
+def test_a_loss_that_is_no_number_is_marked_with_its_step(monkeypatch, copy):
+    log = copy.train("chosen") / "log.jsonl"
+    log.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": NaN}\n')
+    app = opened(monkeypatch, copy.path, "training")
+    assert "chosen: the loss was not a number at step 2." in app.error[0].value
+
+
+def test_the_plan_of_a_training_is_shown_with_its_reasons(monkeypatch, finished):
+    assert "capacity for 9,120 loss tokens" in sections(opened(monkeypatch, finished.path, "training"))
+
+
+@pytest.mark.parametrize(
+    ("page", "key", "pick"), [("compare", "changes", "broken"), ("slices", "slices-slices", "block card")]
+)
+def test_a_click_on_an_aggregate_leads_to_its_items(monkeypatch, finished, page, key, pick):
+    app = opened(monkeypatch, finished.path, page, baseline="linear")
+    app.session_state[f"section-{key}"] = {"picked": pick}
+    app.run()
+    assert not app.exception
+    assert app.title[0].value == "Examples"
+
+
+def test_examples_can_be_opened_filtered_by_their_url(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path, "examples", baseline="linear", change="broken")
+    broken = [e for e in load(finished, baseline="linear", examples=None).examples.rows if e.change == "broken"]
+    assert len(app.dataframe[0].value) == len(broken)

@@ -29,19 +29,43 @@ def texts(svg: str) -> list[tuple[float, float, str, str]]:
     return found
 
 
+TUNED = Dot(LONG, 0.93, 0.9, 0.95, "93.0%")
+BASE = Dot("base", 0.04, None, None, "4.0%")
+AGAINST = Dot("against base", -0.2, -0.3, -0.1, "−20.0 points", "bad")
+CLOSE = [
+    Point("tuned · $0.12", 840, 0.803, 0.12, "t"),
+    Point("ft-52k · $0.12", 845, 0.797, 0.12, "t"),
+    Point("api-s · $0.12", 910, 0.82, 0.61, "t"),
+    Point("api-l · $0.12", 1720, 0.874, 5.26, "t"),
+    Point("base · $0.12", 640, 0.61, None, "t"),
+]
+FAR = [
+    Point(LONG, 0.02, 0.1, 0.0, ""),
+    Point("slow", 900.0, 0.9, 9.0, ""),
+    Point("never", math.inf, 0.5, 1.0, ""),
+]
+STEPS = [Step("read", 1_000_000, 0), Step("deduplicate", 999_999, 1), Step(LONG, 0, 999_999)]
+TIMES = [Curve("tuned", [1.0, 5.0, 3.0, math.inf], []), Curve("base", [2.0] * 1000, [])]
+STACKS = [("kept", "bar", [1, 0]), ("dropped", "bad", [3, 2])]
+
+
+def ms(x: float) -> str:
+    return f"{x:,g} ms"
+
+
 SVGS = {
-    "whisker": figures.whisker([Dot(LONG, 0.93, 0.9, 0.95, "93.0%"), Dot("base", 0.04, None, None, "4.0%")], percent, "t", limit=Limit(0.97, "limit ≥ 97.0%")),
+    "whisker": figures.whisker([TUNED, BASE], percent, "t", limit=Limit(0.97, "limit ≥ 97.0%")),
     "one dot": figures.whisker([Dot("a", 0.5, 0.5, 0.5, "50%")], percent, "t"),
     "no dots": figures.whisker([], percent, "t"),
-    "forest": figures.forest([Dot("against base", -0.2, -0.3, -0.1, "−20.0 points", "bad")], percent, "t", margin=Limit(-0.02, "margin")),
+    "forest": figures.forest([AGAINST], percent, "t", margin=Limit(-0.02, "margin")),
     "pareto": figures.pareto(
-        [Point(f"{n} · $0.12", x, y, p, "t") for n, x, y, p in [("tuned", 840, 0.803, 0.12), ("ft-52k", 845, 0.797, 0.12), ("api-s", 910, 0.82, 0.61), ("api-l", 1720, 0.874, 5.26), ("base", 640, 0.61, None)]],
-        lambda x: f"{x:,.0f} ms", percent, "t", x_name="p95 latency", y_name="accuracy", x_limit=800, y_limit=0.8),
-    "pareto log": figures.pareto([Point(LONG, 0.02, 0.1, 0.0, ""), Point("slow", 900.0, 0.9, 9.0, ""), Point("never", math.inf, 0.5, 1.0, "")], lambda x: f"{x:g} ms", percent, "t", x_name="x", y_name="y", log=True),
-    "funnel": figures.funnel([Step("read", 1_000_000, 0), Step("deduplicate", 999_999, 1), Step(LONG, 0, 999_999)], "t"),
-    "ecdf": figures.ecdf([Curve("tuned", [1.0, 5.0, 3.0, math.inf], []), Curve("base", [2.0] * 1000, [])], lambda x: f"{x:g} ms", "t", x_name="latency"),
-    "histogram": figures.histogram([0, 0.5, 1], [("kept", "bar", [1, 0]), ("dropped", "bad", [3, 2])], lambda x: f"{x:g}", "t", limit=Limit(0.5, "threshold")),
-}  # fmt: skip
+        CLOSE, ms, percent, "t", x_name="p95 latency", y_name="accuracy", x_limit=800, y_limit=0.8
+    ),
+    "pareto log": figures.pareto(FAR, ms, percent, "t", x_name="x", y_name="y", log=True),
+    "funnel": figures.funnel(STEPS, "t"),
+    "ecdf": figures.ecdf(TIMES, ms, "t", x_name="latency"),
+    "histogram": figures.histogram([0, 0.5, 1], STACKS, ms, "t", limit=Limit(0.5, "threshold")),
+}
 
 
 @pytest.mark.parametrize("name", SVGS)

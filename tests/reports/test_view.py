@@ -135,7 +135,8 @@ DAMAGE = {
     "empty": b"",
     "not an object": b"[1, 2]",
     "another shape": b'{"schema_version": 1, "systems": 3, "arms": [], "verdict": null, "read": "many", "dropped": []}',
-    "nulls": b'{"schema_version": 1, "systems": [null, {"arm": 1}], "pairs": [{}], "arms": {"chosen": null}, "verdict": "PASS", "arm": "x", "read": null}',
+    "nulls": b'{"schema_version": 1, "systems": [null, {"arm": 1}], "pairs": [{}], "arms": {"chosen": null}, '
+    b'"verdict": "PASS", "arm": "x", "read": null}',
     "binary": bytes(range(256)),
     "deep": b"[" * 100_000,
 }

@@ -5,9 +5,18 @@ from tamis.reports import visible_text as text
 
 @pytest.mark.parametrize(
     ("hidden", "seen"),
-    [("a\x00b", "a␀b"), ("a\u202eb", "a⟦U+202E⟧b"), ("a\u200bb", "a⟦U+200B⟧b"), ("\ufeffa", "⟦U+FEFF⟧a"), ("a\ud800", "a⟦U+D800⟧"),
-     ("a\nb\tc", "a\nb\tc"), ("khóa thẻ 👩\u200d💻", "khóa thẻ 👩\u200d💻"), ("\x1b[31mred", "␛[31mred"), ("a\x7f", "a␡")],
-)  # fmt: skip
+    [
+        ("a\x00b", "a␀b"),
+        ("a\u202eb", "a⟦U+202E⟧b"),
+        ("a\u200bb", "a⟦U+200B⟧b"),
+        ("\ufeffa", "⟦U+FEFF⟧a"),
+        ("a\ud800", "a⟦U+D800⟧"),
+        ("a\nb\tc", "a\nb\tc"),
+        ("khóa thẻ 👩\u200d💻", "khóa thẻ 👩\u200d💻"),
+        ("\x1b[31mred", "␛[31mred"),
+        ("a\x7f", "a␡"),
+    ],
+)
 def test_what_hides_or_turns_text_becomes_visible_and_real_text_stays(hidden, seen):
     assert text.visible(hidden) == seen
 
