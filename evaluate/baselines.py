@@ -17,7 +17,7 @@ import numpy as np
 
 from tamis.embed import choose, embed
 from tamis.errors import RecipeError
-from tamis.evaluate.systems import Answered, Reply, Setting, Timing
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
 from tamis.evaluate.task import Item
 from tamis.prompt import expected
 from tamis.record import canonical_json, prompt_of
@@ -77,6 +77,10 @@ class Baseline:
     def prepare(self, items: Sequence[Item]) -> None:
         """Warm up."""
         self.predict([items[0].text])
+
+    def length(self, item: Item) -> int:
+        """Bytes."""
+        return text_length(item)
 
     def answer(self, batch: Sequence[Item]) -> Answered:
         """Labels for a batch."""

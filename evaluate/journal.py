@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from tamis.schema import SAMPLES, read_json, write_json
 Plan = list[list[str]]
 
 
-def batch_plan(items: Sequence[Item], size: int) -> Plan:
-    """Item ids in batches of like length (little padding), from the full list; the same for every system."""
-    order = sorted(items, key=lambda i: (sum(len(t["content"]) for t in i.turns), i.id))
+def batch_plan(items: Sequence[Item], size: int, length: Callable[[Item], int]) -> Plan:
+    """Item ids in batches of like length (little padding), from the full list, whatever its order."""
+    order = sorted(items, key=lambda i: (length(i), i.id))
     return [[i.id for i in order[start : start + size]] for start in range(0, len(order), size)]
 
 

@@ -361,6 +361,10 @@ class Plain:
             theirs = [plain.prefill([self._suffix(p)]).logits for p in probes]
         return any(not torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
+    def length(self, item: Item) -> int:
+        """Tokens; bytes or characters would batch Vietnamese, with twice the tokens, beside short English."""
+        return len(self.ids[item.id])
+
     def _suffix(self, item: Item) -> list[int]:
         return self.ids[item.id][len(self.runner.prefix) :]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tamis import endpoint as wire
-from tamis.evaluate.systems import Answered, Reply, Setting, Timing
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
 from tamis.evaluate.task import Item
 from tamis.recipe import SystemSpec
 from tamis.record import canonical_json
@@ -48,6 +48,10 @@ class Endpoint:
 
     def prepare(self, items: Sequence[Item]) -> None:
         """Nothing: a warm-up request would cost money and prove nothing."""
+
+    def length(self, item: Item) -> int:
+        """Bytes."""
+        return text_length(item)
 
     def answer(self, batch: Sequence[Item]) -> Answered:
         """A batch, `concurrency` requests in flight."""

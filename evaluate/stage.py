@@ -23,7 +23,7 @@ from tamis.errors import MissingExtra, RecipeError, StageFailed
 from tamis.evaluate import metrics, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
-from tamis.evaluate.journal import Journal, Plan, batch_plan
+from tamis.evaluate.journal import Journal, batch_plan
 from tamis.evaluate.measure import absolute, of_answers
 from tamis.evaluate.metrics import Answers
 from tamis.evaluate.systems import ARM_BOUND, Reply, Setting, System, Workshop, name_of, needs_model
@@ -75,11 +75,10 @@ def evaluate_arm(
     task = recipe.evaluate.task
     asked = items_of(items, task)
     setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
-    plan = batch_plan(asked, recipe.evaluate.batch)
     done: dict[str, Any] = {}
     waiting: list[tuple[str | SystemSpec, Stage]] = []
     for spec in systems:
-        stage = Stage(run.evaluate(arm, name_of(spec)), _fingerprint(spec, setting, plan))
+        stage = Stage(run.evaluate(arm, name_of(spec)), _fingerprint(spec, setting))
         if stage.complete():
             done[name_of(spec)] = {**read_json(stage.file), "skipped": True}
         else:
@@ -88,7 +87,7 @@ def evaluate_arm(
         _require_torch()
     with Workshop(setting) as workshop:
         for spec, stage in waiting:
-            done[name_of(spec)] = _evaluate(spec, stage, workshop, setting, plan, quiet)
+            done[name_of(spec)] = _evaluate(spec, stage, workshop, setting, quiet)
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
 
@@ -116,11 +115,11 @@ def eval_sha256(items: Sequence[Item]) -> str:
     return _sha(rows)
 
 
-def _fingerprint(spec: str | SystemSpec, setting: Setting, plan: Plan) -> str:
+def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
     recipe, name = setting.recipe, spec if isinstance(spec, str) else None
     inputs: dict[str, Any] = {
         "items": eval_sha256(setting.items),
-        "plan": _sha(plan),
+        "batch": recipe.evaluate.batch,
         "reader": setting.reader.id,
         "task": recipe.evaluate.task.model_dump(mode="json"),
         "latency": recipe.evaluate.latency.model_dump(mode="json"),
@@ -179,7 +178,7 @@ def _sha(value: Any) -> str:
 
 
 def _evaluate(
-    spec: str | SystemSpec, stage: Stage, workshop: Workshop, setting: Setting, plan: Plan, quiet: bool
+    spec: str | SystemSpec, stage: Stage, workshop: Workshop, setting: Setting, quiet: bool
 ) -> dict[str, Any]:
     started = time.perf_counter()
     name, latency = name_of(spec), setting.recipe.evaluate.latency
@@ -189,6 +188,7 @@ def _evaluate(
     progress = Progress(stage.folder, f"evaluate {setting.arm}/{name}", len(setting.items) + requests, "items", quiet)
     try:
         system.prepare(setting.items)
+        plan = batch_plan(setting.items, setting.recipe.evaluate.batch, system.length)
         journal = Journal(stage.folder, plan)
         _answer(system, journal, setting, progress)
         samples = journal.table([i.id for i in setting.items])

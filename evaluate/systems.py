@@ -63,6 +63,10 @@ class System(Protocol):
         """Called once with the full item list before anything is asked."""
         ...
 
+    def length(self, item: Item) -> int:
+        """How long an item is for this system; batches hold items of like length. Known after `prepare`."""
+        ...
+
     def answer(self, batch: Sequence[Item]) -> Answered:
         """Replies in the order of the batch. A failed request is a reply with an error, not an exception."""
         ...
@@ -74,6 +78,11 @@ class System(Protocol):
     def close(self) -> None:
         """Free what it holds."""
         ...
+
+
+def text_length(item: Item) -> int:
+    """Bytes that are asked: the length for systems without a tokenizer."""
+    return sum(len(t["content"].encode("utf-8", "surrogatepass")) for t in item.turns)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,6 +157,7 @@ def load_model(
     model = _resolved(model)
     _prepare_environment()
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     device = device or best_device()
@@ -170,9 +171,9 @@ def load_model(
                 quantization_config=_quantization_config(quantisation, dtype),
                 trust_remote_code=model.trust_remote_code,
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RecipeError(
             f"{model.name!r} does not load as a causal language model", where=str(model.path), why=_first_line(error)
         ) from None
@@ -228,10 +229,11 @@ def load_adapter(model: Any, folder: Path) -> Any:
     if identity.get("kind") == "full":
         return _swappable(model, folder)
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         tuned = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise RecipeError("the adapter does not fit the model", where=str(folder), why=_first_line(error)) from None
     _require_alive(tuned, folder)
     disable_cpu_repacking(tuned)

@@ -62,8 +62,8 @@ class PackingCollator:
             labels += row["labels"][shared:]
             positions += range(shared, len(row["input_ids"]))
             owners += [owner] * (len(row["input_ids"]) - shared)
-        owner = torch.tensor(owners)
-        visible = (owner[None, :] == owner[:, None]) | (owner[None, :] == 0)
+        of = torch.tensor(owners)
+        visible = (of[None, :] == of[:, None]) | (of[None, :] == 0)
         return {
             "input_ids": torch.tensor([ids]),
             "labels": torch.tensor([labels]),

@@ -81,6 +81,9 @@ def train(
     import torch
 
     torch.set_num_threads(plan.threads)  # a sum split over another number of threads rounds differently
+    if plan.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)  # not every kernel of every model has such a form
     started = time.monotonic()
     tokenizer = load_tokenizer(model)
     with _quiet(), _explained(folder):
@@ -203,7 +206,6 @@ def make_trainer(
         optim=plan.optim,
         bf16=plan.compute == "bfloat16",
         use_cpu=plan.device == "cpu",
-        full_determinism=plan.device == "cuda",
         dataloader_pin_memory=plan.device == "cuda",
         gradient_checkpointing=plan.checkpointing,
         seed=seed,

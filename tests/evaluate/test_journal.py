@@ -3,10 +3,11 @@
 import pytest
 
 from tamis.evaluate.journal import Journal, batch_plan
+from tamis.evaluate.systems import text_length
 from tamis.evaluate.task import Item
 
 ITEMS = [Item(f"i{n:02d}", ({"role": "user", "content": "x" * (n * 7 % 23)},), "x", "a", n) for n in range(20)]
-PLAN = batch_plan(ITEMS, 6)
+PLAN = batch_plan(ITEMS, 6, text_length)
 NO_ERROR = {"error": None}
 
 
@@ -38,7 +39,7 @@ def test_the_plan_holds_every_item_once_in_batches_of_like_length():
 
     assert sorted(i for batch in PLAN for i in batch) == [i.id for i in ITEMS]
     assert [lengths[i] for batch in PLAN for i in batch] == sorted(lengths.values())
-    assert batch_plan(ITEMS[::-1], 6) == PLAN  # of the set, not of its order
+    assert batch_plan(ITEMS[::-1], 6, text_length) == PLAN  # of the set, not of its order
 
 
 def test_a_resumed_journal_knows_its_whole_batches(tmp_path):
@@ -77,7 +78,7 @@ def test_garbage_in_the_middle_costs_what_follows_and_nothing_before(tmp_path):
 def test_answers_of_another_plan_are_not_used(tmp_path):
     filled(tmp_path, [0, 1])
 
-    assert Journal(tmp_path, batch_plan(ITEMS, 5)).resume() == set()
+    assert Journal(tmp_path, batch_plan(ITEMS, 5, text_length)).resume() == set()
 
 
 def test_answers_that_belong_to_another_batch_are_refused(tmp_path):

@@ -19,8 +19,9 @@ TEMPLATES = {
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "llama3": (
-        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>"
-        "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+        "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+        "{{ m.content }}<|eot_id|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
     ),
     "gemma": (
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}"
@@ -32,8 +33,8 @@ TEMPLATES = {
         "{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
     ),
     "qwen3": (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n"
-        "{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and loop.last %}"
+        "<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "no end": (
@@ -130,7 +131,7 @@ def test_a_turn_that_is_rendered_otherwise_later_is_not_trained_in_its_earlier_f
 
     ids, labels = label_conversation(tokenizer, CHAT, stop_token_ids(tokenizer))
 
-    assert "unblock card<|im_end|>" in trained_text(tokenizer, labels)
+    assert trained_text(tokenizer, labels) == "<think>\n\n</think>\n\nunblock card<|im_end|>"
     assert tokenizer.decode(ids).count("<think>") == 1
 
 

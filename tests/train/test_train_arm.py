@@ -1,0 +1,392 @@
+"""The training stage: the same adapter however often it is killed, and honest about what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.run import Run
+from tamis.schema import TOKENS, read_json
+from tests.train.making_rows import files, recipe, row, table
+
+torch = pytest.importorskip("torch")
+
+from tamis.train import stage as stage_module  # noqa: E402
+from tamis.train.sft import latest_checkpoint, step_of  # noqa: E402
+from tamis.train.stage import plan_arm, train_arm  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run that the others are compared with."""
+    run = Run(tmp_path_factory.mktemp("undisturbed"))
+    train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
+    return run
+
+
+def adapter(run: Run) -> dict[str, bytes]:
+    return files(run.train("main") / "adapter")
+
+
+def log_lines(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.train("main") / "log.jsonl").read_text().splitlines()]
+
+
+def python(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, from the root."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_training_twice_gives_the_same_bytes(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
+    train_arm(Run(tmp_path), recipe(tiny_model), "main", table(18), quiet=True)
+
+    assert adapter(Run(tmp_path)) == adapter(undisturbed)
+
+
+def test_another_seed_gives_another_adapter(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
+    other = recipe(tiny_model).model_copy(update={"seed": 8})
+
+    train_arm(Run(tmp_path), other, "main", table(18), quiet=True)
+
+    assert adapter(Run(tmp_path))["adapter_model.safetensors"] != adapter(undisturbed)["adapter_model.safetensors"]
+
+
+CHILD = """
+    import os, signal, sys
+    from pathlib import Path
+    from tamis.run import Run
+    from tests.train.making_rows import recipe, table
+    import tamis.train.sft as sft
+    from tamis.train.stage import train_arm
+
+    model, folder, when, at = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if when == "saving":  # in the middle of writing a checkpoint: files there, the mark of wholeness missing
+        sft._to_disk = die
+    if when == "exporting":
+        sft._settle_config = die
+    train = sft.train
+
+    def watched(*args, on_step, **kwargs):
+        def step(done, steps):
+            if when == "step" and done == at:
+                die()
+            on_step(done, steps)
+        return train(*args, on_step=step, **kwargs)
+
+    sft.train = watched
+    train_arm(Run(folder), recipe(model), "main", table(18), quiet=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "at", "resumes_at"),
+    [
+        ("step", 5, 4),
+        ("saving", 0, None),
+        pytest.param("step", 1, None, marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param("exporting", 0, 8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_anywhere_ends_with_the_same_bytes(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, when: str, at: int, resumes_at: int | None
+) -> None:
+    run = Run(tmp_path)
+    died = python(CHILD, tiny_model, run.path, when, at)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not (run.train("main") / "stage.json").exists()
+    checkpoint = latest_checkpoint(run.train("main") / "checkpoints")
+    assert (step_of(checkpoint) if checkpoint else None) == resumes_at
+
+    summary = train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
+
+    assert summary["skipped"] is False
+    assert adapter(run) == adapter(undisturbed)
+    kept = ("step", "loss", "lr", "grad_norm", "tokens")
+    assert [[line[k] for k in kept] for line in log_lines(run)] == [
+        [line[k] for k in kept] for line in log_lines(undisturbed)
+    ]
+
+
+def stopped_at(step: int, run: Run, asked: Any, rows: pa.Table) -> None:
+    """Begin a training and leave it after so many steps."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(self: Any, done: float, note: str = "") -> None:
+        if done == step:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage_module.Progress, "update", stop)
+        with pytest.raises(Stop):
+            train_arm(run, asked, "main", rows, quiet=True)
+
+
+def test_resume_is_exact_with_dropout_and_an_8_bit_optimizer(tiny_model: Path, tmp_path: Path) -> None:
+    asked = recipe(tiny_model, dropout=0.1, optim="paged_adamw_8bit", r=64)
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    train_arm(whole, asked, "main", table(18), quiet=True)
+
+    stopped_at(5, broken, asked, table(18))
+    train_arm(broken, asked, "main", table(18), quiet=True)
+
+    assert adapter(broken) == adapter(whole)
+
+
+def test_a_resumed_run_keeps_the_plan_it_began_with(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    stopped_at(5, run, recipe(tiny_model), table(18))
+    make = stage_module.make_plan
+    monkeypatch.setattr(  # less memory is free the second time, say
+        stage_module, "make_plan", lambda *a, **k: dataclasses.replace(make(*a, **k), micro_batch=1, packing=False)
+    )
+
+    train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
+
+    assert adapter(run) == adapter(undisturbed)
+
+
+def test_training_uses_the_threads_of_its_plan(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run resumed where there are fewer cores would round its sums otherwise."""
+    make, before = stage_module.make_plan, torch.get_num_threads()
+    monkeypatch.setattr(stage_module, "make_plan", lambda *a, **k: dataclasses.replace(make(*a, **k), threads=3))
+    try:
+        train_arm(Run(tmp_path), recipe(tiny_model, epochs=1), "main", table(4), quiet=True)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_how_often_checkpoints_are_written_changes_nothing(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
+    train_arm(Run(tmp_path), recipe(tiny_model, save_steps=1), "main", table(18), quiet=True)
+
+    assert adapter(Run(tmp_path)) == adapter(undisturbed)
+
+
+def test_a_complete_arm_is_skipped_without_importing_torch(undisturbed: Run, tiny_model: Path) -> None:
+    code = """
+        import sys
+        from pathlib import Path
+        from tamis.run import Run
+        from tests.train.making_rows import recipe, table
+        from tamis.train.stage import train_arm
+        summary = train_arm(Run(Path(sys.argv[2])), recipe(Path(sys.argv[1])), "main", table(18), quiet=True)
+        assert summary["skipped"] is True
+        assert not {"torch", "transformers", "trl"} & set(sys.modules), "heavy imports"
+    """
+
+    done = python(code, tiny_model, undisturbed.path)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("changed", ["rows", "lr", "seed", "template", "model"])
+def test_whatever_can_change_the_adapter_makes_the_stage_run_again(
+    tiny_model: Path, other_model: Path, tmp_path: Path, changed: str
+) -> None:
+    run, first = Run(tmp_path), recipe(tiny_model, epochs=1)
+    train_arm(run, first, "main", table(4), quiet=True)
+    rows, asked = table(4), first
+    if changed == "rows":
+        rows = table(5)
+    if changed == "lr":
+        asked = recipe(tiny_model, epochs=1, lr=2e-3)
+    if changed == "seed":
+        asked = first.model_copy(update={"seed": 8})
+    if changed == "template":
+        task = first.evaluate.task.model_copy(update={"template": "Say: {prompt}"})
+        asked = first.model_copy(update={"evaluate": first.evaluate.model_copy(update={"task": task})})
+    if changed == "model":
+        asked = recipe(other_model, epochs=1)
+
+    assert train_arm(run, asked, "main", rows, quiet=True)["skipped"] is False
+
+
+def test_the_folder_holds_what_the_contract_says(undisturbed: Run) -> None:
+    folder = undisturbed.train("main")
+
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "adapter",
+        "log.jsonl",
+        "plan.json",
+        "stage.json",
+        "tokens.parquet",
+    ]
+    tokens = pq.read_table(folder / "tokens.parquet")
+    summary = read_json(folder / "stage.json")
+    assert tokens.schema.names == TOKENS.names
+    assert tokens.num_rows == summary["rows"] == 18
+    assert sum(tokens["trained"].to_pylist()) == summary["trained_tokens"]
+    assert summary["tokens"] == 2 * sum(tokens["tokens"].to_pylist())  # two epochs
+    assert summary["steps"] == len(log_lines(undisturbed)) == 10
+    assert {"seconds", "final_loss", "peak_mb", "base_sha256"} <= set(summary)
+    assert all(choice["why"] for choice in read_json(folder / "plan.json")["choices"])
+
+
+def test_the_adapter_names_its_base_by_hash_and_no_place_on_this_machine(undisturbed: Run, tiny_model: Path) -> None:
+    from tamis.models import weights_sha256
+
+    identity = read_json(undisturbed.train("main") / "adapter" / "tamis.json")
+
+    assert identity["base_sha256"] == weights_sha256(tiny_model)
+    assert identity["stop_token_ids"] == [2]
+    for name, content in adapter(undisturbed).items():
+        assert str(tiny_model).encode() not in content, name
+
+
+def test_the_adapters_configuration_is_in_one_order(undisturbed: Run) -> None:
+    """PEFT writes a set, in an order that changes from process to process."""
+    config = json.loads(adapter(undisturbed)["adapter_config.json"])
+
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert list(config) == sorted(config)
+
+
+def answers(model: Path, folder: Path, quantisation: Any) -> tuple[Any, Any, Any]:
+    """Logits of the base, of what was tuned, and of the base again with the adapter switched off."""
+    from tamis.models import load_adapter, load_model
+
+    ids = torch.tensor([[1, 40, 41, 42]])
+    base = load_model(str(model), quantisation)
+    with torch.no_grad():
+        before = base(ids).logits.clone()
+        tuned = load_adapter(base, folder)
+        after = tuned(ids).logits.clone()
+        with tuned.disable_adapter():
+            again = tuned(ids).logits.clone()
+    return before, after, again
+
+
+def test_the_adapter_is_fp32_and_changes_what_the_base_says(undisturbed: Run, tiny_model: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = undisturbed.train("main") / "adapter"
+
+    before, after, again = answers(tiny_model, folder, "nf4")
+
+    assert {t.dtype for t in load_file(folder / "adapter_model.safetensors").values()} == {torch.float32}
+    assert (after - before).abs().max() > 0.01
+    assert torch.equal(again, before)
+
+
+def test_loss_falls(undisturbed: Run) -> None:
+    losses = [line["loss"] for line in log_lines(undisturbed)]
+
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "quantisation"), [("qlora", "fp4"), ("qlora", "int8"), ("lora", "none"), ("full", "none")]
+)
+def test_every_method_trains_saves_and_loads(tiny_model: Path, tmp_path: Path, method: str, quantisation: str) -> None:
+    from tamis.models import quantisation_of
+
+    asked = recipe(tiny_model, method=method, quantisation=quantisation, epochs=1, batch=2)
+
+    summary = train_arm(Run(tmp_path), asked, "main", table(6), quiet=True)
+
+    before, after, again = answers(tiny_model, Run(tmp_path).train("main") / "adapter", quantisation_of(asked.train))
+    assert summary["quantisation"] == quantisation
+    assert not torch.equal(after, before)
+    assert torch.equal(again, before)
+
+
+def test_full_tuning_resumes_to_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
+    asked = recipe(tiny_model, method="full", quantisation="none")
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
+    train_arm(whole, asked, "main", table(18), quiet=True)
+
+    stopped_at(5, broken, asked, table(18))
+    train_arm(broken, asked, "main", table(18), quiet=True)
+
+    assert adapter(broken) == adapter(whole)
+
+
+def test_one_large_batch_trains_like_many_small_ones(tiny_model: Path, tmp_path: Path) -> None:
+    losses, make = [], stage_module.make_plan
+    for micro in (4, 1):
+        run = Run(tmp_path / str(micro))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                stage_module, "make_plan", lambda *a, m=micro, **k: dataclasses.replace(make(*a, **k), micro_batch=m)
+            )
+            train_arm(run, recipe(tiny_model), "main", table(12), quiet=True)
+        losses.append([line["loss"] for line in log_lines(run)])
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_rows_without_an_answer_are_counted_and_the_others_trained(tiny_model: Path, tmp_path: Path) -> None:
+    rows = pa.concat_tables([table(6), pa.Table.from_pylist([row(6, "no answer", None)], table(1).schema)])
+
+    summary = train_arm(Run(tmp_path), recipe(tiny_model, epochs=1), "main", rows, quiet=True)
+
+    fates = pq.read_table(Run(tmp_path).train("main") / "tokens.parquet")["dropped"].to_pylist()
+    assert (summary["rows"], summary["dropped"]) == (6, 1)
+    assert fates == [None] * 6 + ["no_answer"]
+
+
+def test_a_limit_that_cuts_rows_warns_with_the_length_that_would_not(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest = plan_arm(recipe(tiny_model), table(6)).max_length
+
+    train_arm(Run(tmp_path), recipe(tiny_model, epochs=1, max_length=longest - 1), "main", table(6), quiet=True)
+
+    assert f"{longest} would keep them whole" in caplog.text
+
+
+def test_nothing_to_train_on_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    rows = pa.Table.from_pylist([row(0, "no answer", None)], table(1).schema)
+
+    with pytest.raises(DataError, match="no row can be trained on"):
+        train_arm(Run(tmp_path), recipe(tiny_model), "main", rows, quiet=True)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_rows(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="no longer a number") as caught:
+        train_arm(Run(tmp_path), recipe(tiny_model, lr=1e30), "main", table(18), quiet=True)
+
+    assert "-0000-0" in str(caught.value.where)
+
+
+def test_target_modules_that_do_not_exist_are_a_recipe_error(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="LoRA cannot be put"):
+        train_arm(Run(tmp_path), recipe(tiny_model, target_modules=["nope"]), "main", table(4), quiet=True)
+
+
+def test_training_writes_nothing_to_stdout(tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train_arm(Run(tmp_path), recipe(tiny_model, epochs=1), "main", table(4), quiet=True)
+
+    assert capfd.readouterr().out == ""
