@@ -191,7 +191,10 @@ def _across(view: ReportView, pair: PairRow) -> str:
     if pair.sure == 0:
         more = f"; about {written.count(pair.examples_needed)} more items would tell" if pair.examples_needed else ""
         return f"{start}. These items do not tell the two apart{more}."
-    return f"{start}. The {'gain' if pair.sure > 0 else 'loss'} is certain at this confidence."
+    return (
+        f"{start}. Over these items the {'gain' if pair.sure > 0 else 'loss'} is no chance; each arm was trained once, "
+        "and another training seed would move it."
+    )
 
 
 def systems(view: ReportView) -> str:
