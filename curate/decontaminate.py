@@ -12,8 +12,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Callable
+
+import pyarrow as pa
 
 from tamis.curate.normal import normalise, words
+from tamis.record import prompt_of
+
+LEAKS = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("leak", pa.string()),  # reason, or null: the row leaks nothing
+        pa.field("item", pa.string()),  # the evaluation item it leaks
+        pa.field("coverage", pa.float32()),
+    ]
+)
 
 # An item of fewer words than this is matched as a whole prompt only: "where is it" stands inside many honest rows.
 SHORTEST = 5
@@ -72,3 +85,14 @@ def index(ids: list[str], prompts: list[str], *, ngram: int = 8, coverage: float
         for i in range(len(tokens) - n + 1):
             table.setdefault(tuple(tokens[i : i + n]), []).append((item, i))
     return out
+
+
+def finder(found: Index) -> Callable[[pa.Table], pa.Table]:
+    """The function that the engine runs over all records; returns LEAKS."""
+
+    def run(table: pa.Table) -> pa.Table:
+        leaks = [found.leak(prompt_of(m)) or (None, None, None) for m in table["messages"].to_pylist()]
+        reasons, items, shares = zip(*leaks, strict=True) if leaks else ((), (), ())
+        return pa.table({"id": table["id"], "leak": reasons, "item": items, "coverage": shares}).cast(LEAKS)
+
+    return run

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from tamis.curate import near, rules
-from tamis.curate.decontaminate import Index
 from tamis.curate.normal import hash64, normalise
 from tamis.recipe import Curate
 from tamis.record import Message, Record, answer_of, prompt_of
@@ -21,9 +20,6 @@ FEATURES = pa.schema(
         pa.field("language", pa.string()),
         pa.field("tokens", pa.int32()),
         pa.field("reason", pa.string()),  # of the rules
-        pa.field("leak", pa.string()),  # reason of the decontamination
-        pa.field("item", pa.string()),  # the evaluation item it leaks
-        pa.field("coverage", pa.float32()),
         pa.field("clarity", pa.float32()),
         pa.field("prompt_hash", pa.int64()),
         pa.field("row_hash", pa.int64()),  # text, answer and label: equal for exact copies
@@ -70,7 +66,7 @@ def compared(prompt: str, answer: str, on: str) -> str:
     return normalise({"prompt": prompt, "answer": answer, "both": f"{prompt}\n{answer}"}[on])
 
 
-def extractor(settings: Curate, index: Index | None) -> Callable[[pa.Table], pa.Table]:
+def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
     """The function that the engine runs over all records; returns FEATURES."""
     custom = [rules.load_custom(spec) for spec in settings.rules.custom]
     languages = set(settings.rules.languages or [])
@@ -86,7 +82,6 @@ def extractor(settings: Curate, index: Index | None) -> Callable[[pa.Table], pa.
                 reason = "language"
             for rule in custom if reason is None else ():
                 reason = reason or rule(_record(row))
-            leak = index.leak(prompt) if index else None
             text = compared(prompt, answer, settings.deduplicate.on)
             texts.append(text)
             values = {
@@ -94,9 +89,6 @@ def extractor(settings: Curate, index: Index | None) -> Callable[[pa.Table], pa.
                 "language": tongue,
                 "tokens": sum(estimate_tokens(m["content"] or "") for m in row["messages"]),
                 "reason": reason,
-                "leak": leak[0] if leak else None,
-                "item": leak[1] if leak else None,
-                "coverage": leak[2] if leak else None,
                 "clarity": round(clarity(prompt), 4),
                 "prompt_hash": hash64(normalise(prompt)),
                 "row_hash": hash64("\0".join([text, normalise(answer), row["label"] or ""])),

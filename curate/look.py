@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tamis import engine
 from tamis.curate import features, near
 from tamis.recipe import Curate
-from tamis.tables import Source, read_records
+from tamis.tables import Source, read_records, read_shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,8 @@ def look(source: Source) -> Look:
         records = Path(folder)
         read = read_records(source, records)
         quarantine = pq.read_table(records / "quarantine.parquet")
-        found = engine.map_records(records, features.extractor(Curate(), None), features.FEATURES)
-        labels = [
-            v
-            for s in sorted(records.glob("part-*.parquet"))
-            for v in pq.read_table(s, columns=["label"])["label"].to_pylist()
-        ]
+        found = engine.map_records(records, features.extractor(Curate()), features.FEATURES)
+        labels = read_shards(records, ["label"])["label"].to_pylist()
     tokens = np.array(found["tokens"])
     rows, prompts = np.array(found["row_hash"]), np.array(found["prompt_hash"])
     distinct, first = np.unique(rows, return_index=True)

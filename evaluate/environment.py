@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
+
+from tamis.run import package_version
 
 PACKAGES = ("tamis", "torch", "transformers", "peft", "bitsandbytes", "scikit-learn", "sacrebleu", "numpy", "scipy")
 
@@ -30,13 +31,7 @@ def environment(engine: str, device: str) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number."""
-    found: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: version for name in PACKAGES if (version := package_version(name))}
 
 
 def processor() -> str:

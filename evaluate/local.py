@@ -34,8 +34,8 @@ from tamis.models import (
     weights_sha256,
 )
 from tamis.recipe import Recipe, Task
-from tamis.record import canonical_json
-from tamis.run import file_sha256
+from tamis.record import json_sha256
+from tamis.run import file_sha256, package_version
 
 MIN_PREFIX = 8  # tokens; below it, copying the prefix costs more than computing it
 REFERENCE_CHUNK = 32  # reference tokens scored at a time: bounds the logits held (batch x chunk x vocabulary)
@@ -302,8 +302,8 @@ class Plain:
             "engine": _engine_name(),
             "remote": False,
             "decoding": decoding,
-            "decoding_sha256": _sha(decoding),
-            "template_sha256": _sha([template, self.task.template, self.task.system]),
+            "decoding_sha256": json_sha256(decoding),
+            "template_sha256": json_sha256([template, self.task.template, self.task.system]),
             "adapter": {**(self.engine.adapter or {}), "alive": self.alive} if self.tuned else None,
             "load": {"arrival": "closed", "concurrency": 1, "prefix_cache": "warm"},
             "prefix_tokens": len(self.runner.prefix),
@@ -458,7 +458,7 @@ class Best(Plain):
             "calibration_strength": self.strength,
             "max_tokens": self.task.answer_tokens,
         }
-        return {**super().about(), "decoding": decoding, "decoding_sha256": _sha(decoding)}
+        return {**super().about(), "decoding": decoding, "decoding_sha256": json_sha256(decoding)}
 
     def render(self, item: Item) -> str:
         """The prompt with labels and examples."""
@@ -634,10 +634,4 @@ def _as(values: list[int], like: Any) -> Any:
 
 
 def _engine_name() -> str:
-    import importlib.metadata
-
-    return f"transformers {importlib.metadata.version('transformers')}"
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return f"transformers {package_version('transformers')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from tamis import endpoint as wire
 from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
 from tamis.evaluate.task import Item
 from tamis.recipe import SystemSpec
-from tamis.record import canonical_json
+from tamis.record import json_sha256
 
 
 class Endpoint:
@@ -39,8 +38,8 @@ class Endpoint:
             "model": {"name": self.spec.model, "endpoint": self.endpoint.url},
             "model_sha256": None,
             "decoding": decoding,
-            "decoding_sha256": _sha(decoding),
-            "template_sha256": _sha([self.task.template, self.task.system]),
+            "decoding_sha256": json_sha256(decoding),
+            "template_sha256": json_sha256([self.task.template, self.task.system]),
             "adapter": None,
             "token_prices": prices,
             "load": {"arrival": "closed", "concurrency": 1},
@@ -77,7 +76,7 @@ class Endpoint:
 
 def _reply(item: Item, done: wire.Completion) -> Reply:
     prompt = "\n".join(t["content"] for t in item.turns)
-    digest = hashlib.sha256(canonical_json(item.messages).encode("utf-8", "surrogatepass")).hexdigest()
+    digest = json_sha256(item.messages)
     return Reply(
         prompt,
         digest,
@@ -87,7 +86,3 @@ def _reply(item: Item, done: wire.Completion) -> Reply:
         done.output_tokens,
         error=done.error,
     )
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -10,8 +10,6 @@ Needs no training by Tamis: any model, adapter or endpoint with an evaluation fi
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tamis.errors import MissingExtra, RecipeError, StageFailed
+from tamis.errors import RecipeError, StageFailed, require
 from tamis.evaluate import metrics, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
@@ -30,7 +28,7 @@ from tamis.evaluate.systems import ARM_BOUND, Reply, Setting, System, Workshop, 
 from tamis.evaluate.task import Item, Reader, items_of
 from tamis.prompt import expected
 from tamis.recipe import Recipe, SystemSpec, Task
-from tamis.record import canonical_json
+from tamis.record import json_sha256
 from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
 from tamis.schema import read_json, write_json, write_parquet
 
@@ -84,7 +82,7 @@ def evaluate_arm(
         else:
             waiting.append((spec, stage))
     if any(needs_model(spec) for spec, _ in waiting):
-        _require_torch()
+        require(("torch", "transformers", "peft"), "train", "evaluating a language model")
     with Workshop(setting) as workshop:
         for spec, stage in waiting:
             done[name_of(spec)] = _evaluate(spec, stage, workshop, setting, quiet)
@@ -100,19 +98,13 @@ def _labels(train_rows: pa.Table | None, task: Task) -> list[str]:
     return sorted({label for r in rows if (label := expected(r["messages"], r["label"], task))})
 
 
-def _require_torch() -> None:
-    for package in ("torch", "transformers", "peft"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "train", "evaluating a language model")
-
-
 # ------------------------------------------------------------------------------------------------ fingerprint
 
 
 def eval_sha256(items: Sequence[Item]) -> str:
     """Identity of an evaluation set: what is asked, what is right, what belongs together. The order does not matter."""
     rows = sorted([i.id, list(i.turns), i.expected, i.component] for i in items)
-    return _sha(rows)
+    return json_sha256(rows)
 
 
 def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
@@ -167,11 +159,7 @@ def _adapter_sha(folder: Path) -> str:
 
 
 def _rows_sha(rows: pa.Table | None) -> str | None:
-    return None if rows is None else _sha(rows.select(["id", "label"]).to_pylist())
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return None if rows is None else json_sha256(rows.select(["id", "label"]).to_pylist())
 
 
 # ------------------------------------------------------------------------------------------------- one system
@@ -282,7 +270,7 @@ def _about(
         "uses_arm": isinstance(spec, str) and spec in ARM_BOUND,
         "items": len(setting.items),
         "eval_set_sha256": eval_sha256(setting.items),
-        "prompt_sha256": _sha(prompts),
+        "prompt_sha256": json_sha256(prompts),
         "extractor": setting.reader.id,
         "environment": environment(told.pop("engine"), told.pop("device")),
         "batches": journal.batches(),

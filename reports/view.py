@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -21,7 +20,7 @@ from tamis.reports.folder import Folder, Problem, StageState
 from tamis.reports.measures import mapping, text
 from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
 from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
-from tamis.run import Run
+from tamis.run import Run, package_version
 
 T = TypeVar("T")
 RunState = Literal["empty", "running", "stopped", "complete"]
@@ -280,7 +279,4 @@ def _made(stages: list[StageState]) -> str:
 
 
 def _version() -> str:
-    try:
-        return importlib.metadata.version("tamis")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+    return package_version("tamis") or "unknown"

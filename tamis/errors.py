@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -97,6 +98,17 @@ class StageFailed(TamisError):
     """A stage stopped; finished work is kept."""
 
     exit_code = ExitCode.STAGE_FAILED
+
+
+def require(packages: Iterable[str], extra: str, purpose: str) -> None:
+    """Check that optional packages are installed, without importing them.
+
+    Raises:
+        MissingExtra: for the first that is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, extra, purpose)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -14,12 +14,9 @@ import pyarrow.parquet as pq
 
 from tamis import schema
 from tamis.errors import RecipeError
-from tamis.recipe import Recipe, SystemSpec
+from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
-
-# Systems that are the same whatever an arm was trained on; they are evaluated in the first arm only.
-SHARED = ("base", "base-best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +104,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate an arm's systems; `shared` adds those that do not depend on the arm."""
     from tamis.evaluate.stage import evaluate_arm
+    from tamis.evaluate.systems import ARM_BOUND
 
-    systems = [s for s in recipe.evaluate.systems if shared or not (isinstance(s, SystemSpec) or s in SHARED)]
+    systems = [s for s in recipe.evaluate.systems if shared or s in ARM_BOUND]
     _note(quiet, f"evaluate {arm.name}: {', '.join(s if isinstance(s, str) else s.name for s in systems)}")
     return evaluate_arm(run, recipe, arm.name, items, rows, systems, quiet=quiet)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tamis.errors import MissingExtra, RecipeError, did_you_mean
+from tamis.errors import MissingExtra, RecipeError, did_you_mean, require
 from tamis.recipe import Train
 from tamis.run import file_sha256
 from tamis.schema import read_json, write_json
@@ -449,8 +449,7 @@ def _build_cache(file: Path, folder: Path) -> None:
 def _dequantise(file: Path, folder: Path) -> None:
     """Write a GGUF file's weights as bf16 safetensors, with configuration, tokenizer and chat template."""
     _prepare_environment()
-    if importlib.util.find_spec("gguf") is None:
-        raise MissingExtra("gguf", "train", f"reading {file.name}")
+    require(("gguf",), "train", f"reading {file.name}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -479,8 +478,7 @@ def _quantization_config(quantisation: Quantisation, dtype: Any) -> Any:
     """Settings for bitsandbytes, whose own defaults (fp4, fp32 computing, no double quantisation) are not QLoRA's."""
     if quantisation == "none":
         return None
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra("bitsandbytes", "train", f"quantisation {quantisation}")
+    require(("bitsandbytes",), "train", f"quantisation {quantisation}")
     from transformers import BitsAndBytesConfig
 
     if quantisation == "int8":

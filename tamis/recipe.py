@@ -346,7 +346,9 @@ class Recipe(Settings):
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise RecipeError("there is no such recipe", where=str(path), hint="data/demo_recipe.yaml is a whole recipe to start from") from None
+            raise RecipeError(
+                "there is no such recipe", where=str(path), hint="data/demo_recipe.yaml is a whole recipe to start from"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError("the recipe cannot be read", where=str(path), why=str(error)) from None
         try:
@@ -357,7 +359,11 @@ class Recipe(Settings):
                 "the recipe is not YAML", where=_yaml_place(path, error), why=_first_line(error)
             ) from None
         if not isinstance(raw, dict):
-            raise RecipeError("a recipe is a mapping of keys", where=str(path), hint="data/demo_recipe.yaml is a whole recipe to start from")
+            raise RecipeError(
+                "a recipe is a mapping of keys",
+                where=str(path),
+                hint="data/demo_recipe.yaml is a whole recipe to start from",
+            )
         for key, value in (overrides or {}).items():
             _set(raw, key, value)
         return cls.check(_resolve_paths(raw, path.parent), where=str(path), root=root)

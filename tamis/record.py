@@ -78,6 +78,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def json_sha256(value: Any) -> str:
+    """SHA-256 of a JSON-able value, the same for equal values."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def content_hash(messages: Any) -> str:
     """16 hex digits (64 bits) of the messages, in order. Two rows that say the same have the same hash."""
     turns = [list(m) if not isinstance(m, dict) else [m["role"], m["content"], m.get("rest")] for m in messages]

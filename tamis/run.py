@@ -179,11 +179,12 @@ def fingerprint(inputs: dict[str, Any], packages: tuple[str, ...] = ()) -> str:
         inputs: JSON-able: data hashes, the stage's part of the recipe, the seed.
         packages: distribution names; one that is absent counts as such.
     """
-    versions = {name: _version(name) for name in (PACKAGE, *packages)}
+    versions = {name: package_version(name) for name in (PACKAGE, *packages)}
     return hashlib.sha256(canonical_json({"inputs": inputs, "versions": versions}).encode()).hexdigest()
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

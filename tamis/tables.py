@@ -124,7 +124,12 @@ def rows_of(source: Source) -> Iterator[tuple[Place, bytes, Any]]:
             yield from reader(file)
 
 
-def _open(file: Path) -> IO[bytes]:
+def open_data(file: Path) -> IO[bytes]:
+    """Open a data file for reading, gzip unpacked.
+
+    Raises:
+        DataError: it cannot be read, or it is UTF-16.
+    """
     try:
         raw = file.open("rb")
     except OSError as error:
@@ -143,7 +148,7 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def _json_rows(file: Path) -> Iterator[tuple[Place, bytes, Any]]:
-    with _open(file) as stream:
+    with open_data(file) as stream:
         first = stream.readline()
         body = first.removeprefix(b"\xef\xbb\xbf").lstrip()
         if body[:1] == b"[" or (_suffix(file) == ".json" and body[:1] == b"{" and not _is_json(body)):
@@ -202,7 +207,7 @@ def _json_document(file: Path, raw: bytes) -> Iterator[tuple[Place, bytes, Any]]
 def _csv_rows(file: Path) -> Iterator[tuple[Place, bytes, Any]]:
     csv.field_size_limit(sys.maxsize)
     separator = "\t" if _suffix(file) == ".tsv" else ","
-    with io.TextIOWrapper(_open(file), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+    with io.TextIOWrapper(open_data(file), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.DictReader(stream, delimiter=separator, strict=False)
         start = reader.line_num + 1
         for row in reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from tamis.errors import DataError, UserError
 from tamis.schema import write_atomic
-from tamis.tables import Source, rows_of, take_records
+from tamis.tables import Source, open_data, rows_of, take_records
 
 
 def write_rows(records: Path, ids: list[str], source: Source, out: Path) -> int:
@@ -49,19 +49,14 @@ def write_rows(records: Path, ids: list[str], source: Source, out: Path) -> int:
 
 def _lines(places: list[tuple[str, int, int, int]]) -> list[bytes]:
     out: list[bytes] = []
-    last, stream = None, None
-    for file, line, offset, length in places:
-        if file != last:
-            with Path(file).open("rb") as raw:
-                packed = raw.read(2) == b"\x1f\x8b"
-            stream = gzip.open(file) if packed else Path(file).open("rb")  # noqa: SIM115 -- closed with the process
-            last = file
-        assert stream is not None
-        stream.seek(offset)
-        raw_line = stream.read(length)
-        if len(raw_line) != length:
-            raise DataError("the source has changed since it was read", where=f"{file}:{line}")
-        out.append(raw_line if raw_line.endswith(b"\n") else raw_line + b"\n")
+    for file, rows in itertools.groupby(places, key=lambda place: place[0]):
+        with open_data(Path(file)) as stream:
+            for _, line, offset, length in rows:
+                stream.seek(offset)
+                raw = stream.read(length)
+                if len(raw) != length:
+                    raise DataError("the source has changed since it was read", where=f"{file}:{line}")
+                out.append(raw if raw.endswith(b"\n") else raw + b"\n")
     return out
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tamis.errors import DataError, MissingExtra
+from tamis.errors import DataError, require
 from tamis.models import ResolvedModel, load_tokenizer, resolve
 from tamis.prompt import conversation
 from tamis.recipe import Recipe
@@ -60,7 +59,7 @@ def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool
     stage = Stage(run.train(arm), _fingerprint(conversations, recipe, model))
     if stage.complete():
         return {**read_json(stage.file), "skipped": True}
-    _require_packages()
+    require(PACKAGES, "train", "training")
     resumed = stage.begin()
     labelled, plan = _prepare(model, recipe, conversations, stage.folder, resumed)
     for warning in plan.warnings:
@@ -99,7 +98,7 @@ def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool
 
 def plan_arm(recipe: Recipe, rows: pa.Table) -> Plan:
     """What `train_arm` would do, without doing it (`--dry-run`). Loads the tokenizer, never the weights."""
-    _require_packages()
+    require(PACKAGES, "train", "training")
     model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
     return _label_and_plan(model, recipe, _conversations(rows, recipe), probe())[1]
 
@@ -122,12 +121,6 @@ def _fingerprint(conversations: Sequence[tuple[str, Turns]], recipe: Recipe, mod
         },
         PACKAGES,
     )
-
-
-def _require_packages() -> None:
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "train", "training")
 
 
 def _prepare(
