@@ -72,7 +72,7 @@ def look(source: Source) -> Look:
 
 
 def _same_band(bands: np.ndarray) -> int:
-    """Rows beyond the first that share two bands or more with an earlier row: an estimate, without reading texts again."""
+    """Rows that share half of their bands or more with earlier rows: an estimate, without reading texts again."""
     hits = np.zeros(len(bands), np.int8)
     for column in bands.T:
         order = np.argsort(column, kind="stable")

@@ -126,7 +126,8 @@ def load_custom(spec: str) -> Callable[[Record], str | None]:
     if not file or not Path(file).is_file():
         raise UserError("there is no such rule file", where=spec, hint="custom rules are named file.py:function")
     module_spec = importlib.util.spec_from_file_location(f"tamis_rule_{abs(hash(spec))}", file)
-    assert module_spec and module_spec.loader
+    assert module_spec
+    assert module_spec.loader
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)

@@ -87,7 +87,8 @@ def inspect_data(
         f"{found.rows:,} rows, shapes: {_counts(found.formats)}",
         f"languages    {_counts(found.languages)}",
         f"labels       {len(found.labels):,}: {_counts(found.labels, 5)}" if found.labels else "labels       none",
-        f"tokens       median {found.tokens['median']:,}, 99th percentile {found.tokens['p99']:,}, longest {found.tokens['max']:,} (estimated)",
+        f"tokens       median {found.tokens['median']:,}, 99th percentile {found.tokens['p99']:,}, "
+        f"longest {found.tokens['max']:,} (estimated)",
         f"copies       {found.exact_copies:,} exact, about {found.near_copies:,} near",
         f"conflicts    {found.conflicts:,} prompts with more than one answer",
         f"problems     {_counts(found.problems)}",

@@ -37,7 +37,7 @@ SHARD_BYTES = 128 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a row stands. `offset` and `length` are bytes of the (decompressed) file, -1 and 0 where it has no lines."""
+    """Where a row stands. `offset` and `length`: bytes of the (decompressed) file, -1 and 0 where it has no lines."""
 
     file: str
     line: int
@@ -79,7 +79,8 @@ def expand(paths: list[str]) -> list[Path]:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in SUFFIXES)
         elif any(c in text for c in "*?["):
-            found = sorted(Path(p) for p in glob.glob(text, recursive=True) if Path(p).is_file())
+            # Path.glob takes no absolute patterns
+            found = sorted(Path(p) for p in glob.glob(text, recursive=True) if Path(p).is_file())  # noqa: PTH207
         else:
             found = [path] if path.is_file() else []
         if not found:

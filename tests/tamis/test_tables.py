@@ -76,7 +76,7 @@ def test_useless_files_say_what_is_wrong(tmp_path, name, content, message):
 
 def test_a_missing_file_names_its_likely_neighbour(tmp_path):
     write(tmp_path / "tickets.jsonl", [{"prompt": "a", "completion": "b"}])
-    with pytest.raises(DataError, match="did you mean .*tickets.jsonl"):
+    with pytest.raises(DataError, match=r"did you mean .*tickets\.jsonl"):
         read_records(Source([str(tmp_path / "tickes.jsonl")]), tmp_path / "out")
 
 
