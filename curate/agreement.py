@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
+
+from tamis.curate.similar import nearest
 
 NEIGHBOURS = 10
 
@@ -30,25 +33,23 @@ def label_agreement(
     names, codes = np.unique(np.array([label or "" for label in labels]), return_inverse=True)
     if len(first) < 3 or (len(names) == 1 and names[0] == ""):
         return out, rival
-    k = min(k, len(first) - 1)
     # Votes of a prompt that stands in several rows: each label's share among them.
-    votes = np.zeros((len(first), len(names)), np.float32)
-    np.add.at(votes, (group, codes), 1)
-    votes /= votes.sum(1, keepdims=True)
-    wide = vectors[first].astype(np.float32)
-    norms = np.linalg.norm(wide.astype(np.float64), axis=1)
-    norms[norms == 0] = np.inf
-    support = np.zeros((len(first), len(names)))
-    for start in range(0, len(first), 2048):
-        cosine = np.round((wide[start : start + 2048] @ wide.T) / norms[start : start + 2048, None] / norms, 4)
-        cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = -1
-        near = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
-        weight = np.maximum(np.take_along_axis(cosine, near, 1), 0) ** 2
-        total = np.maximum(weight.sum(1), 1e-9)
-        support[start : start + 2048] = np.einsum("ik,ikl->il", weight, votes[near]) / total[:, None]
+    votes = sparse.csr_matrix((np.ones(len(group)), (group, codes)), shape=(len(first), len(names)))
+    votes = sparse.diags_array(1 / np.bincount(group)) @ votes
+    near, cosine = nearest(vectors[first], min(k, len(first) - 1))
+    weight = np.maximum(cosine, 0) ** 2
+    weight /= np.maximum(weight.sum(1, keepdims=True), 1e-9)
+    rows = np.repeat(np.arange(len(first)), near.shape[1])
+    support = (sparse.csr_matrix((weight.ravel(), (rows, near.ravel())), shape=(len(first),) * 2) @ votes).tocsr()
     labelled = np.array([label is not None for label in labels])
-    out[labelled] = np.round(support[group[labelled], codes[labelled]], 4)
-    others = support[group]
-    others[np.arange(len(labels)), codes] = -1
-    rival[labelled] = np.round(others.max(1)[labelled], 4)
+    own = np.asarray(support[group[labelled], codes[labelled]]).ravel()
+    out[labelled] = np.round(own, 4)
+    rival[labelled] = np.round(_strongest_other(support, group[labelled], codes[labelled]), 4)
     return out, rival
+
+
+def _strongest_other(support: sparse.csr_matrix, rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The largest value of each row outside its own column."""
+    chosen = support[rows].tocoo()
+    chosen.data[chosen.col == own[chosen.row]] = 0
+    return np.asarray(chosen.tocsr().max(axis=1).todense()).ravel()

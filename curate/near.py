@@ -2,8 +2,9 @@
 
 Shingles are 5-grams of characters of the normalised text; a text shorter than that is padded to one shingle, so short
 rows are compared like all others (Data-Juicer gives all of them one signature, text-dedup drops them).
-Source of the method: Broder (1997), "On the resemblance and containment of documents"; banding as in Leskovec,
-Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
+Source of the method: Broder (1997), "On the resemblance and containment of documents"; the sketch, which hashes each
+shingle once where it can instead of once per number, is Dahlgaard, Knudsen, Thorup (FOCS 2017), "Fast similarity
+sketching"; banding as in Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from scipy import sparse
 SHINGLE = 5
 # P(pair proposed | similarity s) = 1 - (1 - s^ROWS)^BANDS: 0.9995 at s = 0.85, 0.97 at 0.75, 0.01 at 0.3.
 BANDS, ROWS = 16, 6
-_CHUNK = 1 << 18  # shingles hashed at a time: (96 x 2^18 x 4 bytes) = 100 MB
+# A bucket above this size (a template, a thousand copies) is compared with its first rows only, not all with all.
+BUCKET = 256
+_CHUNK = 1 << 18  # shingles hashed at a time
+_ROUNDS = 16  # throws of every shingle before the empty places of short texts are filled one by one
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -30,18 +35,19 @@ def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         starts: (n + 1,) int64, where each text's shingles begin.
     """
     padded = [t if len(t) >= SHINGLE else t + " " * (SHINGLE - len(t)) for t in texts]
-    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    lengths = np.array([len(t) for t in padded], np.int64)
-    counts = lengths - SHINGLE + 1
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
+    ends = np.cumsum([0, *map(len, padded)])
+    starts = ends - (SHINGLE - 1) * np.arange(len(ends))
     if not len(texts):
         return np.zeros(0, np.uint64), starts
-    mixed = np.zeros(max(len(codes) - SHINGLE + 1, 0), np.uint64)
+    mixed = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
     for k in range(SHINGLE):
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + codes[k : k + len(mixed)]
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed += codes[k : k + len(mixed)]
     # Windows that cross from one text into the next are left out.
-    text_starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    inside = np.arange(starts[-1]) - np.repeat(starts[:-1], counts) + np.repeat(text_starts, counts)
+    inside = np.ones(len(mixed), bool)
+    for k in range(1, SHINGLE):
+        inside[ends[1:-1] - k] = False
     return _mix(mixed[inside]), starts
 
 
@@ -52,71 +58,106 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _permutations() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1997)
-    a = rng.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64) | np.uint64(1)
-    return a, rng.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64)
-
-
 def signatures(texts: list[str]) -> np.ndarray:
     """Band hashes of many texts: (n, BANDS) uint64. Two texts are a candidate pair if any band is equal."""
     hashes, starts = shingles(texts)
-    a, b = _permutations()
     out = np.zeros((len(texts), BANDS), np.uint64)
     row = 0
     while row < len(texts):
         stop = max(int(np.searchsorted(starts, starts[row] + _CHUNK, side="right")) - 1, row + 1)
-        part = hashes[starts[row] : starts[stop]]
-        at = (starts[row:stop] - starts[row]).astype(np.int64)
-        for band in range(BANDS):
-            key = np.zeros(stop - row, np.uint64)
-            for k in range(band * ROWS, (band + 1) * ROWS):
-                # multiply-shift: the high 32 bits of a*x + b are close to 2-universal (Dietzfelbinger et al. 1997)
-                lowest = np.minimum.reduceat((part * a[k] + b[k]) >> np.uint64(32), at)
-                key = _mix(key ^ lowest) + np.uint64(k)
-            out[row:stop, band] = key
+        numbers = _sketch(hashes[starts[row] : starts[stop]], np.diff(starts[row : stop + 1]))
+        numbers = numbers.reshape(stop - row, BANDS, ROWS)
+        key = np.zeros((stop - row, BANDS), np.uint64)
+        for k in range(ROWS):
+            key = _mix(key ^ numbers[:, :, k]) + np.uint64(k)
+        out[row:stop] = key
         row = stop
     return out
 
 
-def candidates(bands: np.ndarray) -> np.ndarray:
-    """Pairs of rows that share a band: (m, 2) int64, i < j, each once, sorted."""
+def _sketch(hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """BANDS * ROWS numbers per text, each equal in two texts with the probability of their Jaccard similarity.
+
+    Each round throws every shingle into one place; a place keeps the smallest of the first round that reached it. Long
+    texts fill all places in a round or two. What `_ROUNDS` leave empty gets the minimum of a hash of its own.
+
+    Args:
+        hashes: shingles, text after text.
+        counts: (n,) shingles of each text, all above 0.
+
+    Returns:
+        (n, BANDS * ROWS) uint64.
+    """
+    places = BANDS * ROWS
+    flat = np.full(len(counts) * places, _EMPTY)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    for turn in range(_ROUNDS):
+        thrown = _mix(hashes + np.uint64(turn * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF))
+        place = ((thrown >> np.uint64(32)) * np.uint64(places)) >> np.uint64(32)
+        value = (thrown & np.uint64(0xFFFFFFFF)) | np.uint64(turn << 32)
+        np.minimum.at(flat, owners * places + place.astype(np.int64), value)
+        open_ = (flat.reshape(-1, places) == _EMPTY).any(1)[owners]
+        hashes, owners = hashes[open_], owners[open_]
+        if not len(owners):
+            return flat.reshape(-1, places)
+    numbers = flat.reshape(-1, places)
+    first = np.flatnonzero(np.concatenate([[True], np.diff(owners) != 0]))
+    texts = owners[first]
+    for k in range(places):
+        lowest = np.minimum.reduceat(_mix(hashes + np.uint64((k + 1) << 40)) >> np.uint64(8), first)
+        empty = numbers[texts, k] == _EMPTY
+        numbers[texts[empty], k] = lowest[empty] | np.uint64(1 << 63)
+    return numbers
+
+
+def candidates(bands: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Pairs of rows that share a band: (m, 2) int64, i < j, each once, sorted.
+
+    Args:
+        bands: (n, BANDS) uint64.
+        groups: (n,) integers; only rows of equal groups are proposed. None: one group.
+    """
     n = len(bands)
-    found = []
-    for band in range(bands.shape[1]):
-        column = bands[:, band]
+    salt = np.uint64(0) if groups is None else _mix(groups.astype(np.uint64))
+    found = [np.zeros(0, np.int64)]
+    for column in (bands ^ np.reshape(salt, (-1, 1))).T:
         order = np.argsort(column, kind="stable")
-        sorted_ = column[order]
-        edges = np.flatnonzero(np.concatenate([[True], sorted_[1:] != sorted_[:-1], [True]]))
-        sizes = np.diff(edges)
-        for start, size in zip(edges[:-1][sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-            members = np.sort(order[start : start + size])
-            i, j = np.triu_indices(size, 1)
-            found.append(members[i] * n + members[j])
-    if not found:
-        return np.zeros((0, 2), np.int64)
-    keys = np.unique(np.concatenate(found))
-    return np.stack([keys // n, keys % n], 1)
+        new = np.concatenate([[True], np.diff(column[order]) != 0]) if n else np.zeros(0, bool)
+        head = np.flatnonzero(new)[np.cumsum(new) - 1] if n else np.zeros(0, np.int64)
+        depth = np.arange(n) - head
+        deep = np.flatnonzero(depth)
+        step = 1
+        while len(deep):
+            # The row `step` places before in the bucket; far down in a large bucket, its row number `step - 1`.
+            other = np.where(depth[deep] <= BUCKET, deep - step, head[deep] + step - 1)
+            found.append(order[other] * n + order[deep])
+            step += 1
+            deep = deep[np.minimum(depth[deep], BUCKET) >= step]
+    keys = _unique(np.concatenate(found))
+    return np.stack([keys // max(n, 1), keys % max(n, 1)], 1)
+
+
+def _unique(keys: np.ndarray) -> np.ndarray:
+    keys = np.sort(keys)
+    return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
 
 
 def jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
     """True Jaccard similarity of the shingle sets of pairs of texts: (m,) float64."""
-    if not len(pairs):
-        return np.zeros(0)
-    used, inverse = np.unique(pairs, return_inverse=True)
-    hashes, starts = shingles([texts[i] for i in used.tolist()])
-    owners = np.repeat(np.arange(len(used)), np.diff(starts))
-    vocabulary, columns = np.unique(hashes, return_inverse=True)
-    matrix = sparse.csr_matrix(
-        (np.ones(len(columns), np.int32), (owners, columns)), shape=(len(used), len(vocabulary)), dtype=np.int32
-    )
-    matrix.data[:] = 1  # repeats of a shingle count once
-    sizes = np.asarray(matrix.sum(1)).ravel()
-    inverse = inverse.reshape(pairs.shape)
     out = np.zeros(len(pairs))
-    for part in _slices(len(pairs), 50_000):
-        left, right = inverse[part, 0], inverse[part, 1]
-        common = np.asarray(matrix[left].multiply(matrix[right]).sum(1)).ravel()
+    for part in _slices(len(pairs), 20_000):
+        used, inverse = np.unique(pairs[part], return_inverse=True)
+        hashes, starts = shingles([texts[i] for i in used.tolist()])
+        # Columns are the hashes themselves, less one bit: 63-bit indices need no table of the shingles.
+        sets = sparse.csr_matrix(
+            (np.ones(len(hashes), np.int32), (hashes >> np.uint64(1)).astype(np.int64), starts.astype(np.int64)),
+            shape=(len(used), np.iinfo(np.int64).max),
+        )
+        sets.sum_duplicates()
+        sets.data[:] = 1  # repeats of a shingle count once
+        sizes = np.diff(sets.indptr)
+        left, right = inverse.reshape(-1, 2).T
+        common = np.asarray(sets[left].multiply(sets[right]).sum(1)).ravel()
         out[part] = common / (sizes[left] + sizes[right] - common)
     return out
 
@@ -125,14 +166,22 @@ def _slices(total: int, size: int) -> Iterator[slice]:
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
 
 
-def near_pairs(texts: list[str], bands: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def near_pairs(
+    texts: list[str], bands: np.ndarray, threshold: float, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of texts at or above a Jaccard similarity.
+
+    Args:
+        texts: n normalised texts.
+        bands: their signatures.
+        threshold: of the Jaccard similarity.
+        groups: (n,) integers; only rows of equal groups are compared. None: one group.
 
     Returns:
         pairs: (m, 2) int64, i < j.
         similarity: (m,) float64, rounded to 1e-4.
     """
-    pairs = candidates(bands)
+    pairs = candidates(bands, groups)
     similarity = np.round(jaccard(texts, pairs), 4)
     keep = similarity >= threshold
     return pairs[keep], similarity[keep]

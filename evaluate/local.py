@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tamis.errors import RecipeError
 from tamis.evaluate import prompting
 from tamis.evaluate.systems import Answered, Reply, Setting, Timing
 from tamis.evaluate.task import Item
+from tamis.machine import free_memory
 from tamis.models import (
     Quantisation,
     adapter_identity,
@@ -119,11 +119,8 @@ def _worth_unpacking(folder: Path, quantisation: str) -> bool:
     """
     if quantisation not in ("nf4", "fp4") or best_device() != "cpu":
         return False
-    with contextlib.suppress(ValueError, OSError):
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        stored = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-        return 2 * stored < free / 2  # stored in 16 bits, held in up to 32
-    return False
+    stored = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    return 2 * stored < free_memory() / 2  # stored in 16 bits, held in up to 32
 
 
 # -------------------------------------------------------------------------------------------------- forward passes

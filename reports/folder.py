@@ -69,8 +69,8 @@ class Folder:
     @property
     def rerun(self) -> str:
         """The command that does what is missing and leaves alone what is done."""
-        recipe = self.run.recipe_file
-        return f"tamis run {_quoted(recipe) if recipe.is_file() else 'RECIPE'} --run {_quoted(self.run.path)}"
+        path = _quoted(self.run.path)
+        return f"tamis run {path}" if self.run.recipe_file.is_file() else f"tamis run RECIPE --run {path}"
 
     @property
     def regate(self) -> str:
@@ -79,8 +79,8 @@ class Folder:
     @property
     def reproduce(self) -> str:
         """The command that makes this run again somewhere else."""
-        recipe = _quoted(self.run.recipe_file) if self.run.recipe_file.is_file() else "RECIPE"
-        return f"tamis run {recipe} --run {_quoted(self.run.path)}-again"
+        path = _quoted(self.run.path)
+        return f"tamis run {path if self.run.recipe_file.is_file() else 'RECIPE'} --run {path}-again"
 
     def redo(self, part: Path) -> str:
         """The command that throws a damaged part away and makes it again."""

@@ -9,16 +9,21 @@ import dataclasses
 import json
 import os
 import sys
+import textwrap
+import time
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
+from tamis import schema
 from tamis.errors import ExitCode, TamisError, UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
+
+if TYPE_CHECKING:
+    from tamis import loop
 
 # Nothing Tamis starts may call home; a user who wants it sets these first.
 for name, value in {
@@ -38,8 +43,11 @@ app = typer.Typer(
     help="Shrink an instruction data set to the rows that matter, and say with numbers whether that is enough.",
 )
 
+What = Annotated[str, typer.Argument(help="A recipe (.yaml), or a run folder to go on with.", metavar="RECIPE")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The run folder; default runs/NAME.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option(help="No progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Rows, tokens, minutes, memory and money; nothing is done.")]
 
 
 def main() -> None:
@@ -108,12 +116,12 @@ def curate(
     ] = None,
     run: RunFolder = None,
     embedder: Annotated[str | None, typer.Option(help="lsa, auto or a sentence-transformers model.")] = None,
-    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Shrink a data set; every row's fate is in the ledger."""
     from tamis.curate.pipeline import curate as work
-    from tamis.tables import Source
+    from tamis.curate.pipeline import training_source
     from tamis.writing import write_rows
 
     overrides = {k: v for k, v in {"curate.select.size": rows, "embedder": embedder}.items() if v is not None}
@@ -136,8 +144,7 @@ def curate(
 
             ledger = pq.read_table(folder.curate / "ledger.parquet", columns=["id", "verdict"])
             ids = ledger.filter(pc.equal(ledger["verdict"], "kept"))["id"].to_pylist()
-            source = Source(recipe.data.paths, recipe.data.format, recipe.data.columns, recipe.data.license)
-            write_rows(folder.curate / "records", ids, source, output)
+            write_rows(folder.curate / "records", ids, training_source(recipe), output)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
@@ -167,16 +174,30 @@ def why(
     print(json.dumps(found, ensure_ascii=False) if as_json else sentence(found))
 
 
+def _opened(what: str, run: Path | None) -> tuple[Recipe, Run, list[loop.Arm]]:
+    """A recipe and its run folder, or a run folder with the recipe and the arms it was made with."""
+    from tamis import loop
+
+    if Path(what).is_dir():
+        made = Run(Path(what))
+        return Recipe.of_run(what), Run(run) if run else made, loop.arms_of(made)
+    recipe = Recipe.load(what)
+    return recipe, Run(run or Path("runs") / recipe.name), list(loop.MAIN)
+
+
 def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     """The numbers of a run, at most ten lines."""
     lines = ["nothing changed, nothing done"] if found["skipped"] else []
-    lines.append(
-        f"kept {found['funnel']['kept']:,} of {found['funnel']['read']:,} rows; {found['seconds']:.0f} s in all"
-    )
-    for system in found["comparison"]["systems"]:
+    if found["funnel"]:
+        kept, read = found["funnel"]["kept"], found["funnel"]["read"]
+        lines.append(f"kept {kept:,} of {read:,} rows; {found['seconds']:.0f} s in all")
+    systems = found["comparison"]["systems"]
+    for system in systems[:_ROOM]:
         main = system["metrics"].get("accuracy") or next(iter(system["metrics"].values()))
         if main["lower"] is not None:
             lines.append(f"  {system['name']:<22} {main['value']:.3f} [{main['lower']:.3f}, {main['upper']:.3f}]")
+    if len(systems) > _ROOM:
+        lines.append(f"  and {len(systems) - _ROOM} more systems in the report")
     if verdict := found["verdict"]:
         lines += [
             f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()
@@ -184,29 +205,159 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
 
 
-@app.command("run")
-def run_recipe(
-    recipe: Path, run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False
-) -> None:
-    """Everything: curate, train, evaluate, gate, report. Resumable: type it again after a stop."""
+_ROOM = 6  # systems in the closing lines: ten lines in all
+
+
+def _work_through(recipe: Recipe, folder: Run, arms: list[loop.Arm], quiet: bool, dry_run: bool, as_json: bool) -> None:
+    """Do everything, or say what everything would take."""
     from tamis import loop
 
-    settings = Recipe.load(recipe)
-    folder = Run(run or Path("runs") / settings.name)
+    if dry_run:
+        _forecast(loop.forecast(folder, recipe, arms), as_json)
+        return
     with folder.lock():
-        _say(_closing(folder, loop.run_all(folder, settings, quiet=quiet)))
+        found = loop.run_all(folder, recipe, arms, quiet=quiet)
+    _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
+
+
+def _forecast(found: dict[str, Any], as_json: bool) -> None:
+    lines = []
+    if not found["curated"]:
+        lines.append("not curated yet: rows drawn at random stand in for those that would be chosen")
+    told: list[Any] = []
+    for name, arm in found["train"].items():
+        lines += [
+            f"train {name}: {arm['rows']:,} rows, {arm['tokens']:,} tokens ({arm['trained_tokens']:,} trained), "
+            f"{arm['steps']:,} steps",
+            f"  about {_minutes(arm['seconds'])} on {arm['device']}, {arm['memory_gb']:.1f} GB of "
+            f"{arm['free_gb']:.0f} GB free",
+        ]
+        if (why := (arm["choices"], arm["warnings"])) in told:
+            continue  # two arms of like rows are planned alike
+        told.append(why)
+        sentences = [f"{choice['name']} {choice['value']}: {choice['why']}" for choice in arm["choices"]]
+        for text in (*sentences, *(f"warning: {warning}" for warning in arm["warnings"])):
+            lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+    lines.append(
+        f"evaluate: {found['items']:,} items, {found['requests']:,} questions in all; time depends on the answers"
+        if found["items"] is not None
+        else "evaluate: the items are held out when the data is curated"
+    )
+    if found["money"] is not None:
+        lines.append(f"money: about {found['money']:.4f} {found['currency']} of machine time to train")
+    _answer(found, lines, as_json)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _answer(found: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Data on stdout: one JSON object, or lines to read."""
+    if as_json:
+        print(json.dumps(schema.jsonable(found), ensure_ascii=False, default=str))
+    else:
+        _say(lines)
+
+
+@app.command("run")
+def run_recipe(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Everything: curate, train, evaluate, gate, report. Resumable: type it again after a stop."""
+    _work_through(*_opened(recipe, run), quiet, dry_run, as_json)
 
 
 @app.command()
-def demo(run: RunFolder = None, quiet: Annotated[bool, typer.Option(help="No progress.")] = False) -> None:
+def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """The loop on built-in data, offline: 300 rows chosen against 300 drawn at random."""
     from tamis import data, loop
 
-    settings = Recipe.load(Path(next(iter(data.__path__))) / "demo_recipe.yaml")
-    folder = Run(run or Path("runs") / "demo")
+    recipe = Recipe.load(Path(next(iter(data.__path__))) / "demo_recipe.yaml")
     arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
+    _work_through(recipe, Run(run or Path("runs") / "demo"), arms, quiet, dry_run, as_json)
+
+
+@app.command()
+def train(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Train alone: curates if that is not done yet, then QLoRA on the kept rows."""
+    from tamis import loop
+
+    settings, folder, arms = _opened(recipe, run)
+    if dry_run:
+        _forecast(loop.forecast(folder, settings, arms), as_json)
+        return
     with folder.lock():
-        _say(_closing(folder, loop.run_all(folder, settings, arms, quiet=quiet)))
+        loop.prepare(folder, settings, arms, quiet=quiet)
+        found = loop.train(folder, settings, arms, quiet=quiet)
+    if not found:
+        raise UserError(
+            "this recipe trains nothing", where="evaluate.systems", hint="add tuned to the systems under test"
+        )
+    lines = []
+    for name, arm in found.items():
+        lines += [
+            f"arm {name}: {arm['rows']:,} rows, {arm['steps']:,} steps, loss {arm['final_loss']:.3f}, "
+            f"{_minutes(arm['seconds'])}" + (" (nothing changed, nothing done)" if arm["skipped"] else ""),
+            f"  adapter  {folder.train(name) / 'adapter'}",
+            f"  memory   {arm['peak_mb']:,.0f} MB at the peak, {arm['estimate_mb']:,.0f} MB planned",
+        ]
+    _answer({"arms": found}, [*lines, f"next: tamis evaluate {recipe}"], as_json)
+
+
+@app.command()
+def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """Evaluate alone: every system of the recipe, also models and adapters that Tamis did not train."""
+    from tamis import loop
+
+    started = time.monotonic()
+    settings, folder, arms = _opened(recipe, run)
+    with folder.lock():
+        funnel = loop.prepare(folder, settings, arms, quiet=quiet)
+        summaries = loop.evaluate(folder, settings, arms, quiet=quiet)
+        found = {"funnel": funnel, **loop.conclude(folder, settings)}
+    found |= {"skipped": all(s["skipped"] for s in summaries), "seconds": time.monotonic() - started}
+    _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
+
+
+@app.command()
+def init(
+    data: Annotated[str, typer.Argument(help="Your training file.")] = "data.jsonl",
+    task: Annotated[str, typer.Option(help="classify, generate, summarise, translate, regress or chat.")] = "classify",
+    eval_file: Annotated[
+        str | None, typer.Option("--eval", help="Your evaluation file; else a tenth is held out.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Write over files that are there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented recipe.yaml and a policy.yaml to start from."""
+    from tamis.starter import write_starter
+
+    written = [str(f) for f in write_starter(task, Path(), data, eval_file, force=force)]
+    lines = [*[f"wrote {f}" for f in written], "next: tamis run recipe.yaml --dry-run"]
+    _answer({"written": written}, lines, as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What this machine has, what will run where, and what to type where something is missing."""
+    from tamis.doctor import examine, verdict
+
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not as_json:
+            print(f"{_MARKS[check.state]} {check.name:<11} {check.found}")
+            if check.mend:
+                print(f"{'':<15} mend: {check.mend}")
+    if as_json:
+        print(json.dumps({"checks": [dataclasses.asdict(c) for c in checks]}, ensure_ascii=False))
+    verdict(checks)
+
+
+_MARKS = {"ok": "ok ", "absent": "-  ", "broken": "BAD"}
 
 
 @app.command()
@@ -232,8 +383,7 @@ def gate(
         raise UserError(f"unknown format {format!r}", where="--format", hint=did_you_mean(format, renderers))
     folder = Run(run)
     if policy is None and folder.recipe_file.is_file():
-        # not Recipe.load: paths in a run's copy are already resolved
-        named = Recipe.check(yaml.safe_load(folder.recipe_file.read_text(encoding="utf-8"))).gate
+        named = Recipe.of_run(run).gate
         policy = Path(named) if named else None
     if policy is None:
         raise UserError("there is no policy to judge by", where=str(run), hint="tamis gate RUN --policy FILE")
@@ -247,6 +397,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     html: Annotated[Path | None, typer.Option(help="Where to write; default report/report.html in the run.")] = None,
     serve: Annotated[bool, typer.Option(help="Open the app instead, on this machine only.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the one-file HTML report, or show the app."""
     if serve:
@@ -255,7 +406,8 @@ def report(
         raise typer.Exit(show(Run(run)))
     from tamis.reports.page_html import write_html
 
-    print(write_html(Run(run), html))
+    page = str(write_html(Run(run), html))
+    _answer({"report": page}, [page], as_json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tamis.errors import MissingExtra
+from tamis.errors import MissingExtra, TamisError
 from tamis.recipe import Engine
 
 # Daft counts its users unless told not to; it must be told before it is imported.
@@ -88,7 +88,12 @@ def map_records(
     frame = daft.read_parquet(shards).select(*columns)
     if partitions:
         frame = frame.into_partitions(partitions)
-    out = frame.select(run(*[daft.col(c) for c in columns]).alias("row")).to_arrow()
+    try:
+        out = frame.select(run(*[daft.col(c) for c in columns]).alias("row")).to_arrow()
+    except Exception as error:
+        if isinstance(cause := getattr(error, "cause", None), TamisError):  # Ray wraps what a worker raises
+            raise cause from None
+        raise
     rows = out["row"].combine_chunks()
     if isinstance(rows, pa.ChunkedArray):
         rows = pa.concat_arrays(rows.chunks)

@@ -15,6 +15,7 @@ import dataclasses
 import json
 from typing import Any
 
+from tamis.edits import Edit, NewLabel
 from tamis.recipe import Columns
 from tamis.record import Message, canonical_json
 
@@ -130,6 +131,53 @@ def parse(row: Any, format: str = "auto", columns: Columns | None = None, licens
         license=values["license"] or license,
         meta=canonical_json(rest) if rest else None,
     )
+
+
+def relabelled(parsed: Parsed, row: dict[str, Any], columns: Columns | None, new: NewLabel) -> tuple[Parsed, list[Edit]]:
+    """A row with a reviewer's label in place of its own, and the edits that make the user's row say so.
+
+    The answer changes with the label where it only repeats it, or where the row has no label beside it.
+    """
+    edits: list[Edit] = []
+
+    def change(path: tuple[str | int, ...], was: str | None) -> None:
+        edits.append(Edit("relabelled", path, new.label, was, new.reviewer))
+
+    label = (columns.label if columns else None) or _first(row, COMMON["label"])
+    if parsed.label is not None and parsed.label != new.label and label:
+        change((label,), parsed.label)
+    last = max((i for i, m in enumerate(parsed.messages) if m.role == "assistant"), default=None)
+    messages = list(parsed.messages)
+    if last is not None and messages[last].content != new.label:
+        was = messages[last].content
+        if parsed.label is None or was.strip() == parsed.label.strip():
+            messages[last] = messages[last]._replace(content=new.label)
+            if (path := _answer_path(parsed.format, row, columns)) != (label,):
+                change(path, was if parsed.label is not None else None)
+    changed = dataclasses.replace(
+        parsed, messages=messages, label=None if parsed.label is None else new.label
+    )
+    return changed, edits
+
+
+def _answer_path(format: str, row: dict[str, Any], columns: Columns | None) -> tuple[str | int, ...]:
+    """Where the last assistant turn stands in the user's row."""
+    if format == "alpaca":
+        return ("output",)
+    if format == "columns":
+        names = columns or Columns()
+        prompt = names.prompt or _first(row, COMMON["prompt"])
+        completion = names.completion or _first(row, [c for c in COMMON["completion"] if c != prompt])
+        return (completion if completion and completion in row else names.label or _first(row, COMMON["label"]) or "",)
+    name = {"messages": "messages", "prompt-completion": "completion"}.get(format) or (
+        "conversations" if "conversations" in row else "conversation"
+    )
+    if not isinstance(row[name], list):
+        return (name,)
+    turns = [(i, t) for i, t in enumerate(row[name]) if _turn(t, "role", "content").role == "assistant"]
+    at, turn = turns[-1]
+    keys = ("value", "content") if format == "sharegpt" else ("content", "value")
+    return (name, at, next(k for k in keys if k in turn))
 
 
 def _alpaca(row: dict[str, Any], _: Columns | None) -> tuple[list[Message], set[str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import schema
+from tamis import schema, tables
 from tamis.errors import RecipeError
 from tamis.recipe import Recipe
 from tamis.run import Run
@@ -29,7 +32,11 @@ class Arm:
     size: int | None = None
 
 
-def run_all(run: Run, recipe: Recipe, arms: list[Arm] | None = None, *, quiet: bool = False) -> dict[str, Any]:
+MAIN = (Arm("main"),)
+"""What a plain run has: one arm, on the rows that the ledger keeps."""
+
+
+def run_all(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> dict[str, Any]:
     """Run every stage that is not done yet.
 
     Args:
@@ -41,29 +48,109 @@ def run_all(run: Run, recipe: Recipe, arms: list[Arm] | None = None, *, quiet: b
     Returns:
         {funnel, arms: {name: training summary}, comparison, verdict (None without a gate), seconds, skipped}.
     """
-    from tamis.curate.pipeline import curate
-
     started = time.monotonic()
-    arms = arms or [Arm("main")]
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.recipe_file.write_text(recipe.dump(), encoding="utf-8")
-    schema.write_json(run.path / "arms.json", {"arms": [a.name for a in arms]})
-    _note(quiet, "curate")
-    funnel = curate(run, recipe, quiet=quiet)
-    items = eval_items(run)
-    trained, evaluated = {}, []
-    for i, arm in enumerate(arms):
-        rows = rows_of(run, arm)
-        trained[arm.name] = train(run, recipe, arm, rows, quiet)
-        evaluated.append(evaluate(run, recipe, arm, items, rows, quiet, shared=i == 0))
+    funnel = prepare(run, recipe, arms, quiet=quiet)
+    trained = train(run, recipe, arms, quiet=quiet)
+    evaluated = evaluate(run, recipe, arms, quiet=quiet)
     skipped = (
-        funnel["skipped"]
-        and all(t.get("skipped", True) for t in trained.values())
-        and all(s.get("skipped") for e in evaluated for s in e["systems"].values())
+        (funnel is None or funnel["skipped"])
+        and all(t["skipped"] for t in trained.values())
+        and all(s["skipped"] for s in evaluated)
     )
     result = {"funnel": funnel, "arms": trained, **conclude(run, recipe), "skipped": skipped}
     result["seconds"] = time.monotonic() - started
     return result
+
+
+def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> dict[str, Any] | None:
+    """Write down what the run does, and curate.
+
+    Returns:
+        The funnel; None for a recipe without `data`, where only the evaluation set is read.
+    """
+    from tamis.curate.pipeline import curate, write_items
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.recipe_file.write_text(recipe.dump(), encoding="utf-8")
+    draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
+    schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
+    if recipe.data is None:
+        write_items(run, recipe)
+        return None
+    _note(quiet, "curate")
+    return curate(run, recipe, quiet=quiet)
+
+
+def arms_of(run: Run) -> list[Arm]:
+    """The arms a run was made with, so that it can be made again."""
+    try:
+        draws = schema.read_json(run.path / "arms.json")["draws"]
+    except (OSError, ValueError, KeyError):
+        return list(MAIN)
+    return [Arm(name, draw["method"], draw["size"]) for name, draw in draws.items()]
+
+
+def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, Any]:
+    """What a run would take, without doing it: exact where the data is curated already, else from rows drawn at random.
+
+    Returns:
+        {curated, train: {arm: {rows, tokens, trained_tokens, steps, seconds, memory_gb, free_gb, device, choices,
+        warnings}}, items (None before a hold-out), requests, money (None without a price), currency}.
+    """
+    from tamis.curate.pipeline import stage_of
+
+    stage = stage_of(run, recipe) if recipe.data else None
+    curated = stage is not None and stage.complete()
+    trains = {"tuned", "merged"} & {s for s in recipe.evaluate.systems if isinstance(s, str)}
+    found: dict[str, Any] = {"curated": curated or stage is None, "train": {}, "items": None, "requests": 0}
+    if stage is not None and trains:
+        from tamis.train.stage import forecast_arm
+
+        drawn = None if curated else _drawn(recipe)
+        for arm in arms:
+            rows = drawn if drawn is not None else rows_of(run, arm)
+            told = forecast_arm(recipe, rows[: arm.size] if arm.size else rows)
+            plan = told.plan
+            found["train"][arm.name] = {
+                "rows": told.rows,
+                "tokens": told.tokens,
+                "trained_tokens": told.trained_tokens,
+                "steps": plan.steps,
+                "seconds": told.seconds,
+                "memory_gb": plan.estimate_bytes / 1e9,
+                "free_gb": plan.hardware.memory / 1e9,
+                "device": plan.device,
+                "choices": [dataclasses.asdict(c) for c in plan.choices],
+                "warnings": list(plan.warnings),
+            }
+    if recipe.eval and recipe.eval.path:
+        count = sum(1 for _ in tables.rows_of(tables.Source(recipe.eval.paths, recipe.eval.format)))
+        found["items"] = min(count, recipe.eval.limit or count)
+        found["requests"] = found["items"] * len(recipe.evaluate.systems)
+    price = recipe.evaluate.price
+    seconds = sum(a["seconds"] for a in found["train"].values())
+    found["money"] = None if price.machine_hour is None else price.machine_hour * seconds / 3600
+    return found | {"currency": price.currency}
+
+
+def _drawn(recipe: Recipe) -> pa.Table:
+    """As many rows as the recipe keeps, drawn at random from the readable ones (schema.RECORD)."""
+    from tamis.curate.features import estimate_tokens
+    from tamis.curate.pipeline import training_source
+
+    size = recipe.curate.select.size
+    with tempfile.TemporaryDirectory() as folder:
+        total = tables.read_records(training_source(recipe), Path(folder)).rows
+        ids = sorted(tables.read_shards(Path(folder), ["id"])["id"].to_pylist())
+        shuffled = np.random.default_rng(recipe.seed_for("forecast")).permutation(total)
+        wanted = total
+        if size is not None:
+            wanted = min(total, round(size.amount if size.unit == "rows" else size.amount * total))
+        if size is not None and size.unit == "tokens":
+            some = take_records(Path(folder), [ids[i] for i in shuffled[:200].tolist()])["messages"].to_pylist()
+            mean = sum(estimate_tokens(m["content"] or "") for messages in some for m in messages) / len(some)
+            wanted = min(total, max(1, round(size.amount / mean)))
+        return take_records(Path(folder), [ids[i] for i in shuffled[:wanted].tolist()])
 
 
 def rows_of(run: Run, arm: Arm) -> pa.Table:
@@ -89,26 +176,36 @@ def eval_items(run: Run) -> pa.Table:
     return pq.read_table(file)
 
 
-def train(run: Run, recipe: Recipe, arm: Arm, rows: pa.Table, quiet: bool) -> dict[str, Any]:
-    """Train one arm, if any system under test is a tuned one."""
+def train(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> dict[str, dict[str, Any]]:
+    """Train the arms, if any system under test is a tuned one: summaries by arm."""
     if not {"tuned", "merged"} & {s for s in recipe.evaluate.systems if isinstance(s, str)}:
-        return {"skipped": True}
+        return {}
     from tamis.train.stage import train_arm
 
-    _note(quiet, f"train {arm.name} on {len(rows):,} rows")
-    return train_arm(run, recipe, arm.name, rows, quiet=quiet)
+    found = {}
+    for arm in arms:
+        rows = rows_of(run, arm)
+        _note(quiet, f"train {arm.name} on {len(rows):,} rows")
+        found[arm.name] = train_arm(run, recipe, arm.name, rows, quiet=quiet)
+    return found
 
 
-def evaluate(
-    run: Run, recipe: Recipe, arm: Arm, items: pa.Table, rows: pa.Table | None, quiet: bool, *, shared: bool
-) -> dict[str, Any]:
-    """Evaluate an arm's systems; `shared` adds those that do not depend on the arm."""
+def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> list[dict[str, Any]]:
+    """Evaluate the arms' systems; those that do not depend on an arm are evaluated once, in the first.
+
+    Returns:
+        A summary per system and arm.
+    """
     from tamis.evaluate.stage import evaluate_arm
     from tamis.evaluate.systems import ARM_BOUND
 
-    systems = [s for s in recipe.evaluate.systems if shared or s in ARM_BOUND]
-    _note(quiet, f"evaluate {arm.name}: {', '.join(s if isinstance(s, str) else s.name for s in systems)}")
-    return evaluate_arm(run, recipe, arm.name, items, rows, systems, quiet=quiet)
+    items, found = eval_items(run), []
+    for arm in arms:
+        systems = [s for s in recipe.evaluate.systems if arm == arms[0] or s in ARM_BOUND]
+        _note(quiet, f"evaluate {arm.name}: {', '.join(s if isinstance(s, str) else s.name for s in systems)}")
+        rows = rows_of(run, arm) if recipe.data else None
+        found += evaluate_arm(run, recipe, arm.name, items, rows, systems, quiet=quiet)["systems"].values()
+    return found
 
 
 def conclude(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -316,7 +316,8 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = Field(default=7, ge=0)
-    data: Data
+    data: Data | None = None
+    """Null where nothing is curated or trained, and a model is only evaluated."""
     eval: Eval | None = None
     engine: Literal["native"] | Engine = "native"
     embedder: str = "auto"
@@ -325,6 +326,12 @@ class Recipe(Settings):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     gate: str | None = None
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Recipe:
+        if self.data is None and (self.eval is None or self.eval.path is None):
+            raise ValueError("the key 'data' is missing (only a recipe with eval.path can do without)")
+        return self
 
     def seed_for(self, stage: str) -> int:
         """The child seed of a stage: 31 bits of blake2b(seed, stage). Stages do not share random streams."""
@@ -342,12 +349,15 @@ class Recipe(Settings):
         Raises:
             RecipeError: missing file, bad YAML, unknown key, wrong value; names file, line and key.
         """
-        path = Path(path)
+        return cls._read(Path(path), overrides or {}, Path(path).parent)
+
+    @classmethod
+    def _read(cls, path: Path, overrides: dict[str, Any], base: Path) -> Recipe:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise RecipeError(
-                "there is no such recipe", where=str(path), hint="data/demo_recipe.yaml is a whole recipe to start from"
+                "there is no such recipe", where=str(path), hint="tamis init writes one to start from"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError("the recipe cannot be read", where=str(path), why=str(error)) from None
@@ -362,11 +372,25 @@ class Recipe(Settings):
             raise RecipeError(
                 "a recipe is a mapping of keys",
                 where=str(path),
-                hint="data/demo_recipe.yaml is a whole recipe to start from",
+                hint="tamis init writes one to start from",
             )
-        for key, value in (overrides or {}).items():
+        for key, value in overrides.items():
             _set(raw, key, value)
-        return cls.check(_resolve_paths(raw, path.parent), where=str(path), root=root)
+        return cls.check(_resolve_paths(raw, base), where=str(path), root=root)
+
+    @classmethod
+    def of_run(cls, folder: str | Path) -> Recipe:
+        """The recipe that a run folder was made with. Its paths count from where the command was typed then.
+
+        Raises:
+            RecipeError: there is none, or it cannot be read.
+        """
+        file = Path(folder) / "recipe.yaml"
+        if not file.is_file():
+            raise RecipeError(
+                "this folder holds no run", where=str(folder), hint="tamis run RECIPE --run DIR makes one"
+            )
+        return cls._read(file, {}, Path())
 
     @classmethod
     def check(cls, raw: dict[str, Any], *, where: str = "recipe", root: yaml.Node | None = None) -> Recipe:

@@ -4,6 +4,9 @@ A record's id is made of what it says, not of where it stood, so the same row ke
 shuffled, renamed or extended:
 
     16 hex of the messages  -  4 hex of (label, source, license, meta)  -  ordinal among wholly identical rows
+
+Where personal data is masked, the id is that of the masked row, and the numbers in its placeholders do not count: a hash
+of the values themselves could be tried out, and a number depends on the other rows.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
 
 ROLES = ("system", "user", "assistant", "tool")
+_PLACEHOLDER = re.compile(r"<([A-Z]+)_[0-9]+>")
 
 
 class Message(NamedTuple):
@@ -86,17 +91,22 @@ def json_sha256(value: Any) -> str:
 def content_hash(messages: Any) -> str:
     """16 hex digits (64 bits) of the messages, in order. Two rows that say the same have the same hash."""
     turns = [list(m) if not isinstance(m, dict) else [m["role"], m["content"], m.get("rest")] for m in messages]
-    return _hex(canonical_json(turns), 16)
+    return _hex(without_numbers(canonical_json(turns)), 16)
 
 
 def attribute_hash(label: str | None, source: str | None, license: str | None, meta: str | None) -> str:
     """4 hex digits of what surrounds the messages."""
-    return _hex(canonical_json([label, source, license, meta]), 4)
+    return _hex(without_numbers(canonical_json([label, source, license, meta])), 4)
 
 
 def bytes_hash(raw: bytes) -> str:
     """16 hex digits of a row that could not be read; its id in the quarantine."""
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
+
+
+def without_numbers(text: str) -> str:
+    """A text whose placeholders of personal data say their kind only: "<PHONE_3>" becomes "<PHONE>"."""
+    return _PLACEHOLDER.sub(r"<\1>", text) if "<" in text else text
 
 
 def _hex(text: str, digits: int) -> str:

@@ -55,6 +55,18 @@ QUARANTINE = pa.schema(
     ]
 )
 
+# What was changed in the rows, beside the records: one row per changed value.
+EDITS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # masked | relabelled
+        pa.field("path", pa.string(), nullable=False),  # JSON list: keys and positions in the row as the user has it
+        pa.field("value", pa.string(), nullable=False),  # JSON of what stands there now
+        pa.field("was", pa.string()),  # the label before; null where personal data stood there
+        pa.field("reviewer", pa.string()),
+    ]
+)
+
 STAGES = ("clean", "split", "score", "decontaminate", "deduplicate", "select")
 
 # One row per input row, none missing, sorted by id. `score_NAME` columns (float32) follow.

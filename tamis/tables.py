@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis import schema
+from tamis.edits import Edit, Editing
 from tamis.errors import DataError, closest
-from tamis.formats import Parsed, Unreadable, parse
+from tamis.formats import Parsed, Unreadable, parse, relabelled
 from tamis.recipe import Columns
 from tamis.record import attribute_hash, bytes_hash, canonical_json, content_hash
 
@@ -253,13 +254,20 @@ def _hub_rows(path: str) -> Iterator[tuple[Place, bytes, Any]]:
         ) from error
 
 
-def read_records(source: Source, folder: Path, on_rows: Callable[[int], None] = lambda _: None) -> ReadResult:
+def read_records(
+    source: Source,
+    folder: Path,
+    on_rows: Callable[[int], None] = lambda _: None,
+    editing: Editing | None = None,
+) -> ReadResult:
     """Read all rows into `folder/part-*.parquet` (schema.RECORD) and `folder/quarantine.parquet`.
 
     Args:
         source: what to read.
         folder: made if needed; earlier shards in it are replaced.
         on_rows: called with the number of rows read so far, now and then.
+        editing: what is changed in the rows before anything of them is written; the changes are listed in
+            `folder/edits.parquet` (schema.EDITS). A label changed by review leaves the row its id.
 
     Raises:
         DataError: no file, an empty file, no readable row, or most rows in another encoding.
@@ -278,18 +286,26 @@ def read_records(source: Source, folder: Path, on_rows: Callable[[int], None] = 
         try:
             if isinstance(value, Unreadable):
                 raise value
+            edits: list[Edit] = []
+            if editing:
+                value, edits = editing.row(raw, value)
             parsed = parse(value, source.format, source.columns, source.license)
-            shard.add(place, parsed)
+            content = content_hash(parsed.messages)
+            base = f"{content}-{attribute_hash(parsed.label, parsed.source, parsed.license, parsed.meta)}"
+            if editing and (new := editing.labels.get(content)):
+                parsed, more = relabelled(parsed, value, source.columns, new)
+                edits = edits + more
+            shard.add(place, parsed, base, edits)
             formats[parsed.format] += 1
         except Unreadable as problem:
             quarantine.add(
-                id=bytes_hash(raw),
+                id=bytes_hash(_safe(raw, editing)),
                 file=place.file,
                 line=place.line,
                 offset=place.offset,
                 length=place.length,
                 reason=problem.reason,
-                detail=str(problem),
+                detail=editing.text(str(problem)) if editing else str(problem),
             )
         if count % 10_000 == 0:
             on_rows(count)
@@ -298,6 +314,13 @@ def read_records(source: Source, folder: Path, on_rows: Callable[[int], None] = 
     schema.write_parquet(folder / "quarantine.parquet", _unique_ids(quarantine.table()))
     files = sorted({str(f) for f in expand([p for p in source.paths if not p.startswith("hf://")])})
     return ReadResult(shard.rows, quarantine.rows, blank, dict(formats), files, size)
+
+
+def _safe(raw: bytes, editing: Editing | None) -> bytes:
+    """The bytes of an unreadable row, masked: what its id is made of."""
+    if editing is None:
+        return raw
+    return editing.text(raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _refuse_useless(source: Source, rows: int, quarantine: _Columns) -> None:
@@ -373,6 +396,8 @@ class _Shards:
         self.rows = 0
         self.bases: list[bytes] = []
         self.keys: list[str | None] = []
+        self.edits: dict[int, list[Edit]] = {}
+        self.values: dict[int, str] = {}
         self.paths: list[Path] = []
         self._clear()
 
@@ -382,12 +407,11 @@ class _Shards:
         self.ends = [0]
         self.bytes = 0
 
-    def add(self, place: Place, parsed: Parsed) -> None:
-        base = (
-            content_hash(parsed.messages)
-            + "-"
-            + attribute_hash(parsed.label, parsed.source, parsed.license, parsed.meta)
-        )
+    def add(self, place: Place, parsed: Parsed, base: str, edits: list[Edit]) -> None:
+        if edits:
+            self.edits[self.rows] = edits
+            # Rows that differ in their masked values only have one base: what tells them apart must not be their place.
+            self.values[self.rows] = canonical_json([e.value for e in edits])
         self.columns.add(
             id=base,
             key=parsed.key,
@@ -435,9 +459,24 @@ class _Shards:
             numbered = [f"{id_}-{n}" for id_, n in zip(ids, ordinals[start : start + len(ids)].tolist(), strict=True)]
             start += len(ids)
             schema.write_parquet(path, table.set_column(0, schema.RECORD.field("id"), pa.array(numbered)))
+        self._write_edits(ordinals)
+
+    def _write_edits(self, ordinals: np.ndarray) -> None:
+        out = _Columns(schema.EDITS)
+        for row, edits in self.edits.items():
+            for edit in edits:
+                out.add(
+                    id=f"{self.bases[row].decode()}-{ordinals[row]}",
+                    kind=edit.kind,
+                    path=json.dumps(edit.path, ensure_ascii=False),
+                    value=json.dumps(edit.value, ensure_ascii=False),
+                    was=edit.was,
+                    reviewer=edit.reviewer,
+                )
+        schema.write_parquet(self.folder / "edits.parquet", out.table().sort_by([("id", "ascending"), ("path", "ascending")]))
 
     def _ordinals(self) -> np.ndarray:
-        """Ordinal of each row among its identical rows: by the user's key, then by place."""
+        """Ordinal of each row among its identical rows: by the user's key, its masked values, then by place."""
         ordinals = np.zeros(self.rows, np.int64)
         if not self.rows:
             return ordinals
@@ -446,7 +485,7 @@ class _Shards:
         same = np.concatenate([[False], bases[order][1:] == bases[order][:-1]])
         for run in np.split(order, np.flatnonzero(~same)[1:]):
             if len(run) > 1:
-                ranked = sorted(run.tolist(), key=lambda i: (self.keys[i] or "", i))
+                ranked = sorted(run.tolist(), key=lambda i: (self.keys[i] or "", self.values.get(i, ""), i))
                 ordinals[ranked] = np.arange(len(run))
         return ordinals
 

@@ -1,7 +1,7 @@
 """Which tokens are trained on, for any chat template.
 
-The conversation is rendered once without and once with each assistant turn; what the turn added is what the model must
-learn to say. No marker strings, no template written for training: a template that can render a chat can be trained.
+What an assistant turn adds to its conversation (tamis/spans.py) is what the model must learn to say. No template is
+written for training: a template that can render a chat can be trained.
 
 The turn's stop token is always among the labels, since a model that never saw it never stops. What the template puts
 behind it (a line break, mostly) is not: generation ends before it.
@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-IGNORED = -100  # torch's ignore_index
+from tamis.spans import Turns, answer_spans
 
-Turns = list[dict[str, str]]
+IGNORED = -100  # torch's ignore_index
 
 
 class Labelled(NamedTuple):
@@ -47,20 +47,6 @@ class Row:
     dropped: str | None = None
 
 
-def stop_token_ids(tokenizer: Any, model_stops: Sequence[int] = ()) -> set[int]:
-    """Tokens that may end an assistant turn: the end-of-text token, the model's own, and every special token.
-
-    Chat models end turns with a token that is often neither of the first two (`<end_of_turn>`), so all count.
-
-    Args:
-        tokenizer: with its special tokens.
-        model_stops: `eos_token_id` of the model's generation configuration, as a list.
-    """
-    added = {token for token, text in tokenizer.added_tokens_decoder.items() if text.special}
-    known = {tokenizer.eos_token_id, *model_stops, *tokenizer.all_special_ids}
-    return added | {token for token in known if token is not None}
-
-
 def label_conversation(tokenizer: Any, turns: Turns, stops: set[int]) -> Labelled:
     """Render a conversation and label every assistant turn in it.
 
@@ -75,24 +61,7 @@ def label_conversation(tokenizer: Any, turns: Turns, stops: set[int]) -> Labelle
     Raises:
         ValueError: the template cannot render these turns, or nothing in them is to be trained.
     """
-    turns = _renderable(tokenizer, turns)
-    ids: list[int] = []
-    spans: list[tuple[int, int]] = []
-    for index, turn in enumerate(turns):
-        if turn["role"] != "assistant" or not turn["content"].strip():
-            continue
-        before = _render(tokenizer, turns[:index], prompt=True)
-        after = _render(tokenizer, turns[: index + 1], prompt=False)
-        prompt, whole = _tokens_of(tokenizer, before, after)
-        whole = _end_with_stop(tokenizer, prompt, whole, stops)
-        if whole[: len(ids)] != ids:
-            # The template renders earlier turns differently once more follow (it drops their reasoning, say):
-            # labels of the earlier rendering do not belong to this one.
-            spans = []
-        ids = whole
-        spans.append((len(prompt), len(whole)))
-    if not spans:
-        raise ValueError("no assistant turn to train on")
+    ids, spans = answer_spans(tokenizer, turns, stops)
     labels = [IGNORED] * len(ids)
     for start, end in spans:
         labels[start:end] = ids[start:end]
@@ -145,48 +114,3 @@ def _cut(row: Row, max_length: int) -> Row:
 
 def _trained(labels: list[int]) -> int:
     return sum(label != IGNORED for label in labels)
-
-
-def _render(tokenizer: Any, turns: Turns, *, prompt: bool) -> str:
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))
-
-
-def _renderable(tokenizer: Any, turns: Turns) -> Turns:
-    """The turns, with the system turn moved into the first user turn where the template has no system role."""
-    try:
-        _render(tokenizer, turns, prompt=False)
-    except Exception as error:  # Jinja errors and whatever a template raises by hand
-        if turns[0]["role"] != "system" or len(turns) < 2:
-            raise ValueError(f"the chat template fails: {error}") from None
-        system, first, *rest = turns
-        merged = [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-        return _renderable(tokenizer, merged)
-    return turns
-
-
-def _tokens_of(tokenizer: Any, before: str, after: str) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt, and of prompt and answer, where the second starts with the first.
-
-    In generation the model sees the prompt's own tokens. So where the tokenizer would merge across the border, the
-    answer is tokenised by itself, unless that changes the text (tokenizers that put a space before every text).
-    """
-    encode = tokenizer.encode
-    prompt, whole = encode(before, add_special_tokens=False), encode(after, add_special_tokens=False)
-    if whole[: len(prompt)] == prompt:
-        return prompt, whole
-    if after.startswith(before):
-        pieces = prompt + encode(after[len(before) :], add_special_tokens=False)
-        if tokenizer.decode(pieces) == tokenizer.decode(whole):
-            return prompt, pieces
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole))
-    )
-    return whole[:shared], whole
-
-
-def _end_with_stop(tokenizer: Any, prompt: list[int], whole: list[int], stops: set[int]) -> list[int]:
-    """Cut behind the turn's last stop token; where the template writes none, add the end-of-text token."""
-    for end in range(len(whole), len(prompt), -1):
-        if whole[end - 1] in stops:
-            return whole[:end]
-    return whole if tokenizer.eos_token_id is None else [*whole, tokenizer.eos_token_id]

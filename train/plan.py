@@ -108,11 +108,9 @@ class Hardware:
 
 def probe() -> Hardware:
     """Look at the machine: the first GPU, else the CPU."""
-    import os
-    import platform
-
     import torch
 
+    from tamis.machine import free_memory, processor
     from tamis.models import best_device, compute_dtype
 
     device = best_device()
@@ -121,17 +119,7 @@ def probe() -> Hardware:
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return Hardware(device, torch.cuda.get_device_name(), free, threads, compute)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Hardware(device, platform.processor() or platform.machine(), max(free, _available()), threads, compute)
-
-
-def _available() -> int:
-    """Bytes that can be had without swapping; page cache counts as free (Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+    return Hardware(device, processor(), free_memory(), threads, compute)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,8 @@ from tamis.recipe import Recipe
 from tamis.record import canonical_json
 from tamis.run import Progress, Run, Stage, fingerprint
 from tamis.schema import TOKENS, read_json, write_json, write_parquet
-from tamis.train.labels import Row, Turns, label_rows, stop_token_ids
+from tamis.spans import Turns, stop_token_ids
+from tamis.train.labels import Row, label_rows
 from tamis.train.packing import shared_prefix
 from tamis.train.plan import Choice, Hardware, Memory, Plan, make_plan, probe, shape_of
 
@@ -96,11 +97,38 @@ def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool
     return {**summary, "skipped": False}
 
 
-def plan_arm(recipe: Recipe, rows: pa.Table) -> Plan:
-    """What `train_arm` would do, without doing it (`--dry-run`). Loads the tokenizer, never the weights."""
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a training would be (`--dry-run`): its plan, how much there is to read, and about how long it takes."""
+
+    plan: Plan
+    rows: int
+    tokens: int
+    trained_tokens: int
+    seconds: float
+
+
+def forecast_arm(recipe: Recipe, rows: pa.Table) -> Forecast:
+    """What `train_arm` would do, without doing it. Loads the tokenizer, never the weights."""
+    from tamis.train.forecast import training_seconds
+
     require(PACKAGES, "train", "training")
     model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
-    return _label_and_plan(model, recipe, _conversations(rows, recipe), probe())[1]
+    labelled, plan = _label_and_plan(model, recipe, _conversations(rows, recipe), probe())
+    usable = [row for row in labelled if row.dropped is None]
+    lengths, trained = [row.tokens for row in usable], sum(row.trained for row in usable)
+    shape = shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
+    return Forecast(
+        plan,
+        rows=len(usable),
+        tokens=sum(lengths),
+        trained_tokens=trained,
+        seconds=training_seconds(plan, shape, lengths, trained, _shared(usable)),
+    )
+
+
+def _shared(rows: Sequence[Row]) -> int:
+    return shared_prefix([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
 
 
 def _conversations(rows: pa.Table, recipe: Recipe) -> list[tuple[str, Turns]]:
@@ -155,7 +183,7 @@ def _label_and_plan(
         [row.tokens for row in usable],
         sum(row.trained for row in usable),
         hardware,
-        shared=shared_prefix([{"input_ids": row.input_ids, "labels": row.labels} for row in usable]),
+        shared=_shared(usable),
     )
     cut = _label(model, conversations, plan.max_length)
     lost = [row for row in cut if row.truncated]

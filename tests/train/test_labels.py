@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tamis.train.labels import IGNORED, label_conversation, label_rows, stop_token_ids
+from tamis.spans import stop_token_ids
+from tamis.train.labels import IGNORED, label_conversation, label_rows
 
 pytest.importorskip("transformers")
 

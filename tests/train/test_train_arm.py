@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 
 from tamis.train import stage as stage_module  # noqa: E402
 from tamis.train.sft import latest_checkpoint, step_of  # noqa: E402
-from tamis.train.stage import plan_arm, train_arm  # noqa: E402
+from tamis.train.stage import forecast_arm, train_arm  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -360,7 +360,7 @@ def test_rows_without_an_answer_are_counted_and_the_others_trained(tiny_model: P
 def test_a_limit_that_cuts_rows_warns_with_the_length_that_would_not(
     tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    longest = plan_arm(recipe(tiny_model), table(6)).max_length
+    longest = forecast_arm(recipe(tiny_model), table(6)).plan.max_length
 
     train_arm(Run(tmp_path), recipe(tiny_model, epochs=1, max_length=longest - 1), "main", table(6), quiet=True)
 

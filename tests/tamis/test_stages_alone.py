@@ -1,0 +1,119 @@
+"""`tamis train` and `tamis evaluate` one after the other, and evaluation of what Tamis did not train."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tamis.cli import app
+from tamis.errors import UserError
+
+INTENTS = ("cancel order", "track order", "refund")
+
+
+def tamis(*arguments):
+    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("alone")
+    words = ["one", "two", "three", "four"]
+    rows = [{"text": f"{intent} number {w} please", "intent": intent} for intent in INTENTS for w in words]
+    items = [{"text": f"{intent} for {w}", "intent": intent} for intent in INTENTS for w in ("Mai", "Lan")]
+    for name, table in (("rows", rows), ("items", items)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
+    recipe = {
+        "name": "alone",
+        "data": {"path": "rows.jsonl"},
+        "eval": {"path": "items.jsonl"},
+        "embedder": "lsa",
+        "curate": {"select": {"size": 6}},
+        "model": str(tiny_model),
+        "train": {"epochs": 1, "r": 4},
+        "evaluate": {
+            "task": {"kind": "classify"},
+            "systems": ["base", "tuned"],
+            "latency": {"requests": 0},
+            "price": {"machine_hour": 1.0},
+        },
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    done = tamis("train", folder / "recipe.yaml", "--run", folder / "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_dry_run_writes_nothing_and_tells_what_it_would_do(folder):
+    done = tamis("run", folder / "recipe.yaml", "--run", folder / "dry", "--dry-run", "--json")
+    assert not (folder / "dry").exists()
+    told = json.loads(done.stdout)
+    assert told["curated"] is False
+    assert told["train"]["main"]["rows"] == 6
+    assert told["train"]["main"]["seconds"] > 0
+    assert (told["items"], told["requests"]) == (6, 12)
+    assert told["money"] > 0
+    assert {c["name"] for c in told["train"]["main"]["choices"]} >= {"r", "lr", "batch", "packing"}
+
+
+def test_training_stops_before_evaluation(folder, trained):
+    assert "adapter" in trained
+    assert (folder / "run" / "arms" / "main" / "train" / "adapter" / "adapter_config.json").is_file()
+    assert not (folder / "run" / "comparison.json").exists()
+
+
+def test_a_dry_run_of_a_curated_run_uses_the_chosen_rows(folder, trained):
+    told = json.loads(tamis("train", folder / "run", "--dry-run", "--json").stdout)
+    assert told["curated"] is True
+    plan = json.loads((folder / "run" / "arms" / "main" / "train" / "plan.json").read_text())
+    assert told["train"]["main"]["steps"] == plan["steps"]
+
+
+def test_evaluation_goes_on_and_then_everything_is_done(folder, trained):
+    told = json.loads(tamis("evaluate", folder / "recipe.yaml", "--run", folder / "run", "--quiet", "--json").stdout)
+    assert {s["system"] for s in told["comparison"]["systems"]} == {"base", "tuned"}
+    # a run folder is enough: it holds its recipe
+    again = json.loads(tamis("run", folder / "run", "--quiet", "--json").stdout)
+    assert again["skipped"] is True
+
+
+def test_an_adapter_that_tamis_did_not_train_needs_only_an_evaluation_file(folder, trained, tiny_model):
+    recipe = {
+        "name": "foreign",
+        "eval": {"path": "items.jsonl"},
+        "model": str(tiny_model),
+        "evaluate": {
+            "task": {"kind": "classify"},
+            "systems": [
+                "base",
+                {"name": "theirs", "adapter": str(folder / "run" / "arms" / "main" / "train" / "adapter")},
+            ],
+            "latency": {"requests": 0},
+        },
+    }
+    file = folder / "foreign.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    told = json.loads(tamis("evaluate", file, "--run", folder / "foreign", "--quiet", "--json").stdout)
+    assert told["funnel"] is None
+    assert {s["system"] for s in told["comparison"]["systems"]} == {"base", "theirs"}
+    assert json.loads(tamis("evaluate", folder / "foreign", "--quiet", "--json").stdout)["skipped"] is True
+
+
+def test_a_recipe_without_data_or_evaluation_file_is_refused(folder):
+    (folder / "none.yaml").write_text("name: none\n")
+    with pytest.raises(UserError, match="'data' is missing"):
+        tamis("run", folder / "none.yaml")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        tamis("run", tmp_path)
