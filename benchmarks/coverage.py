@@ -20,7 +20,8 @@ import numpy as np
 from scipy import sparse
 
 from tamis import embed
-from tamis.curate import deduplicate, near, sample, similar
+from tamis.curate import deduplicate, sample, similar
+from tamis.curate.near import signatures
 from tamis.curate.guard import Guard
 from tamis.curate.normal import hash64, normalise
 
@@ -46,7 +47,7 @@ def load(name: str, folder: Path) -> deduplicate.Rows:
         answers=answers,
         labels=labels,
         exact=np.array(exact, np.int64),
-        bands=near.signatures(texts),
+        bands=signatures(texts),
         vectors=vectors.values,
         truncated=vectors.truncated,
     )
@@ -90,12 +91,25 @@ def same_answer(rows: deduplicate.Rows, i: int, j: int) -> bool:
     return rows.answers[i] == rows.answers[j]
 
 
+def covered(rows: deduplicate.Rows, fallen: np.ndarray, witness: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether a row, or an exact copy of it (equal but for signs and capitals), is as similar to its witness as asked."""
+    copies: dict[int, list[int]] = {}
+    for i, value in enumerate(rows.exact.tolist()):
+        copies.setdefault(value, []).append(i)
+    out = np.zeros(len(fallen), bool)
+    for at, (i, j) in enumerate(zip(fallen.tolist(), witness.tolist(), strict=True)):
+        group = copies[int(rows.exact[i])]
+        pairs = np.stack([group, np.full(len(group), j)], 1)
+        out[at] = rows.exact[i] == rows.exact[j] or bool((similar.cosines(rows.vectors, pairs) >= threshold).any())
+    return out
+
+
 def uncovered(n: int, dropped: np.ndarray, pairs: np.ndarray) -> float:
     """Share of removed rows without any kept row at the threshold."""
-    covered = np.zeros(n, bool)
+    near = np.zeros(n, bool)
     for a, b in ((0, 1), (1, 0)):
-        covered[pairs[~dropped[pairs[:, b]], a]] = True
-    return float((dropped & ~covered).sum() / max(dropped.sum(), 1))
+        near[pairs[~dropped[pairs[:, b]], a]] = True
+    return float((dropped & ~near).sum() / max(dropped.sum(), 1))
 
 
 def semdedup(rows: deduplicate.Rows, pairs: np.ndarray) -> np.ndarray:
@@ -134,9 +148,7 @@ def main(folder: Path) -> None:
                 seconds = time.perf_counter() - start
                 dropped = fates.kind >= 0
                 witness = fates.witness[dropped]
-                edge = np.where(fates.kind[dropped] == 0, 1, fates.similarity[dropped])
-                true = similar.cosines(rows.vectors, np.stack([np.flatnonzero(dropped), witness], 1))
-                bad = int(((fates.kind[witness] >= 0) | (edge < threshold - 1e-6) | (true < threshold)).sum())
+                bad = int((~covered(rows, np.flatnonzero(dropped), witness, threshold) | dropped[witness]).sum())
                 better = float((place[witness] < place[dropped]).mean())
                 want = exact_greedy(rows, pairs, Guard(rows.prompts) if guarded else None)
                 kept = float((want & dropped).sum() / max(want.sum(), 1))

@@ -1,7 +1,7 @@
-"""The data card: what the kept rows are made of and what was done to them. `card.json` for programs, `card.md` for people.
+"""The data card: what the kept rows are made of and what was done to them; `card.json` and, for people, `card.md`.
 
-A forbidden licence blocks: one such row and the run is refused before anything is made of the data, with the rows listed
-in `curate/refused.json`. Dropping them would hide that they were in the data at all; its owner decides.
+A forbidden licence blocks: one such row and the run is refused before anything is made of the data, with the rows
+listed in `curate/refused.json`. Dropping them would hide that they were in the data at all; its owner decides.
 """
 
 from __future__ import annotations
@@ -129,7 +129,12 @@ def markdown(card: dict[str, Any]) -> str:
         for stage, reasons in card["dropped"].items()
         for reason, count in reasons.items()
     ]
-    for title, name in (("Sources", "sources"), ("Licences", "licenses"), ("Languages", "languages"), ("Labels", "labels")):
+    for title, name in (
+        ("Sources", "sources"),
+        ("Licences", "licenses"),
+        ("Languages", "languages"),
+        ("Labels", "labels"),
+    ):
         read, kept = card[name]["read"], card[name]["kept"]
         out += ["", f"## {title}", "", "| | read | kept |", "|---|---:|---:|"]
         out += [f"| {_code(v)} | {read.get(v, 0):,} | {kept.get(v, 0):,} |" for v in dict.fromkeys([*read, *kept])]
@@ -140,10 +145,14 @@ def markdown(card: dict[str, Any]) -> str:
     for kind, found in card["personal"]["rows"].items():
         items = card["personal"]["items"][kind]["rows"]
         masked = "yes" if kind in card["masked_kinds"] else "no"
-        out.append(f"| {kind} | {found['rows']:,} | {found['mentions']:,} | {found['values']:,} | {items:,} | {masked} |")
+        out.append(
+            f"| {kind} | {found['rows']:,} | {found['mentions']:,} | {found['values']:,} | {items:,} | {masked} |"
+        )
     leaks = card["leaks"]
-    checked = f"{leaks['leaks']:,} rows leak one of {leaks['items']:,} evaluation items." if leaks["checked"] else (
-        "Not checked: there is no evaluation set, or the check is off."
+    checked = (
+        f"{leaks['leaks']:,} rows leak one of {leaks['items']:,} evaluation items."
+        if leaks["checked"]
+        else ("Not checked: there is no evaluation set, or the check is off.")
     )
     out += ["", "## Leaks of the evaluation set", "", checked]
     if leaks["held_out"]:

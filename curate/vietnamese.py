@@ -29,22 +29,18 @@ _SYLLABLE = re.compile(
 )
 # Frequent words of everyday writing, without accents. Those in _SHARED are words of other languages too, or shapes
 # that pinyin has, and count half.
-_FREQUENT = frozenset(
-    [
-        *("khong ko dc sdt toi minh nhan hang duoc roi cua mua thi mot moi giao nay tien gio dung gui vay nha").split(),
-        *("giup dat chua nao thay dang lam ngay nua muon voi vao ghi hom truoc dien thoi hoan khoa muc huy").split(),
-        *("luon nhap chuyen nghi xem khi nguoi nhieu giam khac loi phieu ngoai phong biet nhat tuan thoai").split(),
-        *("nham nhu nhe oi theo xoa nghin kho chon nhung cach cuoi hien khach tieng chao xin xong nhanh").split(),
-        *("lien tiep viec nhau thuong quen neu phai chung thanh toan tra doi giay khoan ngan dum gium xac").split(),
-        *("dinh cai bao thue vui nho hoi len xuong tren duoi cung rat rang het buu kien bam trang phi thang").split(),
-        *("nam quay hoac theo sinh thong viet").split(),
-    ]
-)
-_SHARED = frozenset(
-    [
-        *("cho em lai mat ca bi da ve chi gia sao hay trong tim gap du ung nut mo hoc sau tang tri dia bang anh").split(),
-    ]
-)
+_LIST = """
+khong ko dc sdt toi minh nhan hang duoc roi cua mua thi mot moi giao nay tien gio dung gui vay nha giup dat chua nao
+thay dang lam ngay nua muon voi vao ghi hom truoc dien thoi hoan khoa muc huy luon nhap chuyen nghi xem khi nguoi nhieu
+giam khac loi phieu ngoai phong biet nhat tuan thoai nham nhu nhe oi theo xoa nghin kho chon nhung cach cuoi hien khach
+tieng chao xin xong nhanh lien tiep viec nhau thuong quen neu phai chung thanh toan tra doi giay khoan ngan dum gium xac
+dinh cai bao thue vui nho hoi len xuong tren duoi cung rat rang het buu kien bam trang phi thang nam quay hoac sinh
+thong viet
+"""
+_SHARED_LIST = """
+cho em lai mat ca bi da ve chi gia sao hay trong tim gap du ung nut mo hoc sau tang tri dia bang anh
+"""
+_FREQUENT, _SHARED = frozenset(_LIST.split()), frozenset(_SHARED_LIST.split())
 _WORD = re.compile(r"[^\W\d_]+")
 # Letters of no other large orthography (ă is Romanian too, đ Croatian, ơ and ư are its own).
 _OWN = re.compile("[ơưằắẳẵặầấẩẫậềếểễệồốổỗộờớởỡợừứửữựảẻỉỏủỷạẹịọụỵ]")
@@ -80,9 +76,7 @@ def lost_accents(plain: list[str], accented: list[str]) -> bool:
     return all(fold(w) == w for w in plain) and sum(fold(w) != w for w in accented) >= LOST
 
 
-def pairs_without_accents(
-    texts: list[str], vietnamese: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
+def pairs_without_accents(texts: list[str], vietnamese: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Near pairs of a text typed without accents and a text with accents.
 
     Args:

@@ -133,7 +133,9 @@ def parse(row: Any, format: str = "auto", columns: Columns | None = None, licens
     )
 
 
-def relabelled(parsed: Parsed, row: dict[str, Any], columns: Columns | None, new: NewLabel) -> tuple[Parsed, list[Edit]]:
+def relabelled(
+    parsed: Parsed, row: dict[str, Any], columns: Columns | None, new: NewLabel
+) -> tuple[Parsed, list[Edit]]:
     """A row with a reviewer's label in place of its own, and the edits that make the user's row say so.
 
     The answer changes with the label where it only repeats it, or where the row has no label beside it.
@@ -154,9 +156,7 @@ def relabelled(parsed: Parsed, row: dict[str, Any], columns: Columns | None, new
             messages[last] = messages[last]._replace(content=new.label)
             if (path := _answer_path(parsed.format, row, columns)) != (label,):
                 change(path, was if parsed.label is not None else None)
-    changed = dataclasses.replace(
-        parsed, messages=messages, label=None if parsed.label is None else new.label
-    )
+    changed = dataclasses.replace(parsed, messages=messages, label=None if parsed.label is None else new.label)
     return changed, edits
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tamis.errors import RecipeError, did_you_mean
 
@@ -171,19 +171,84 @@ class Select(Settings):
     """A file of row ids or keys, one a line, that are kept whatever happens."""
 
 
+class FeaturesScorer(Settings):
+    """Signs of format, grammar, completeness and consistency; no model."""
+
+    name: Literal["features"] = "features"
+
+
+class Budgeted(Settings):
+    """What every scorer that costs time or money has."""
+
+    budget: float | None = Field(default=None, gt=0, le=1)
+    """Share of the rows that is scored; the rest gets a prediction with a 90 % interval. Null scores every row."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """Stop before the budget is spent once half the mean interval is no wider than this."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money. A scorer whose forecast is above it does not start."""
+
+
+class IfdScorer(Budgeted):
+    """Instruction-following difficulty by a small language model (arXiv 2402.00530); rows of 1 and above go."""
+
+    name: Literal["ifd"] = "ifd"
+    model: str | None = None
+    """A local path or hub id; null takes the recipe's `model`."""
+    window: int = Field(default=1024, ge=32)
+    """Tokens of a conversation that are read; longer ones are cut and counted."""
+    max_minutes: float = Field(default=60, gt=0)
+    """A forecast above it does not start."""
+
+
+class JudgeScorer(Budgeted):
+    """A language model behind an OpenAI-compatible endpoint, asked for a mark from 1 to 5."""
+
+    name: Literal["judge"] = "judge"
+    endpoint: str
+    model: str
+    key_env: str | None = None
+    """Environment variable that holds the API key; the key itself is never written anywhere."""
+    input_per_million: float | None = Field(default=None, ge=0)
+    output_per_million: float | None = Field(default=None, ge=0)
+    concurrency: int = Field(default=4, ge=1)
+    timeout_s: float = Field(default=120, gt=0)
+
+
+Scorer = Annotated[FeaturesScorer | IfdScorer | JudgeScorer, Field(discriminator="name")]
+
+
 class Curate(Settings):
     """From the raw rows to the rows that matter."""
 
     rules: Rules = Rules()
     mask: list[Literal["phone", "card", "account", "email", "cccd", "mst"]] = []
     """Personal data to replace by stable placeholders. Found and counted in any case."""
-    scorers: list[str] = ["features"]
+    scorers: list[Scorer] = [FeaturesScorer()]
+    """What decides which row is better: names, or mappings with a name. Each at most once."""
     decontaminate: Decontaminate = Decontaminate()
     deduplicate: Deduplicate = Deduplicate()
     select: Select = Select()
     forbid_licenses: list[str] = []
     annotations: str | None = None
     """Review decisions: JSON lines with `content`, `decision` (keep, drop, relabel), `label`, `reviewer`."""
+
+    @field_validator("scorers", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """`ifd` alone means the scorer with its defaults."""
+        known = ("features", "ifd", "judge")
+        for scorer in value if isinstance(value, list) else ():
+            name = scorer.get("name") if isinstance(scorer, dict) else scorer
+            if isinstance(name, str) and name not in known:
+                raise ValueError(f"unknown scorer {name!r}; {did_you_mean(name, known)}")
+        return [{"name": s} if isinstance(s, str) else s for s in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _once(self) -> Curate:
+        names = [scorer.name for scorer in self.scorers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a scorer is named twice: {names}")
+        return self
 
 
 class Train(Settings):
@@ -457,7 +522,8 @@ def _without_union_noise(errors: list[Any]) -> list[Any]:
 def _is_branch(part: Any) -> bool:
     """Whether a part of an error's place is a union branch ("literal['auto']", "int") and not a key."""
     return isinstance(part, str) and (
-        "[" in part or part in {"str", "int", "float", "bool", "Engine", "SystemSpec", "Size"}
+        "[" in part
+        or part in {"str", "int", "float", "bool", "Engine", "SystemSpec", "Size", "features", "ifd", "judge"}
     )
 
 
@@ -480,22 +546,18 @@ def _problem(error: Any, root: yaml.Node | None, where: str) -> tuple[str, str]:
 
 def _keys_at(place: tuple[Any, ...]) -> list[str]:
     """The keys known at a place of the recipe."""
-    model: Any = Recipe
+    groups: list[type[Settings]] = [Recipe]
     for part in place:
-        if isinstance(part, int) or not hasattr(model, "model_fields") or part not in model.model_fields:
-            continue
-        model = settings_in(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
+        inside = [i for g in groups if part in g.model_fields for i in settings_in(g.model_fields[part].annotation)]
+        groups = inside or groups
+    return list(dict.fromkeys(name for group in groups for name in group.model_fields))
 
 
-def settings_in(annotation: Any) -> type[Settings] | None:
-    """The group of keys behind an annotation, or None for a plain value."""
+def settings_in(annotation: Any) -> list[type[Settings]]:
+    """The groups of keys behind an annotation: none for a plain value, several where a list holds several kinds."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if found := settings_in(argument):
-            return found
-    return None
+        return [annotation]
+    return [found for argument in getattr(annotation, "__args__", ()) for found in settings_in(argument)]
 
 
 def _line_of(node: yaml.Node | None, place: tuple[Any, ...]) -> int | None:

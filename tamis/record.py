@@ -5,8 +5,8 @@ shuffled, renamed or extended:
 
     16 hex of the messages  -  4 hex of (label, source, license, meta)  -  ordinal among wholly identical rows
 
-Where personal data is masked, the id is that of the masked row, and the numbers in its placeholders do not count: a hash
-of the values themselves could be tried out, and a number depends on the other rows.
+Where personal data is masked, the id is that of the masked row, and the numbers in its placeholders do not count: a
+hash of the values themselves could be tried out, and a number depends on the other rows.
 """
 
 from __future__ import annotations

@@ -22,18 +22,19 @@ def _rows(model: type[Settings], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = settings_in(field.annotation)
         default = field.default
-        if inner is None or not isinstance(default, Settings):
+        if not inner or not isinstance(default, Settings):
             shown = "required" if default is PydanticUndefined else f"`{default!r}`"
             yield f"| `{prefix}{name}` | `{_type(field.annotation)}` | {shown} |"
-        if inner is not None:
-            yield from _rows(inner, f"{prefix}{name}.")
+        for group in inner:
+            kind = f"[{group.model_fields['name'].default}]" if len(inner) > 1 else ""
+            yield from _rows(group, f"{prefix}{name}{kind}.")
 
 
 def _type(annotation: Any) -> str:
     text = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
     text = text if text and "[" not in str(annotation) else str(annotation)
     # a validator prints with its address in memory
-    text = re.sub(r"Annotated\[([\w.]+), .*?\)\]", r"\1", text)
+    text = re.sub(r"Annotated\[([\w.| ]+), .*?\)\]", r"\1", text)
     for noise in ("typing.", "tamis.recipe."):
         text = text.replace(noise, "")
     return text.replace("|", "or").replace("NoneType", "None")

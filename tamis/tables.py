@@ -473,7 +473,9 @@ class _Shards:
                     was=edit.was,
                     reviewer=edit.reviewer,
                 )
-        schema.write_parquet(self.folder / "edits.parquet", out.table().sort_by([("id", "ascending"), ("path", "ascending")]))
+        schema.write_parquet(
+            self.folder / "edits.parquet", out.table().sort_by([("id", "ascending"), ("path", "ascending")])
+        )
 
     def _ordinals(self) -> np.ndarray:
         """Ordinal of each row among its identical rows: by the user's key, its masked values, then by place."""

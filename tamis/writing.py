@@ -108,7 +108,8 @@ def _values(source: Source, places: list[_Row], edits: dict[str, list[Edit]]) ->
 
 def _one_type(rows: list[dict[str, Any]], edits: dict[str, list[Edit]]) -> list[dict[str, Any]]:
     """A column of numbers in which one was masked becomes a column of text: Parquet has one type per column."""
-    for name in {e.path[0] for made in edits.values() for e in made if len(e.path) == 1 and isinstance(e.value, str)}:
+    made = [e for of_row in edits.values() for e in of_row if len(e.path) == 1 and isinstance(e.value, str)]
+    for name in {str(e.path[0]) for e in made}:
         if any(not isinstance(row.get(name), str) for row in rows):
             for row in rows:
                 row[name] = None if row.get(name) is None else str(row[name])

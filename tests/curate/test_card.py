@@ -12,7 +12,13 @@ from tamis.run import Run
 
 ROWS = [
     {"prompt": "Where is my parcel?", "completion": "track", "label": "track", "license": "MIT", "source": "web"},
-    {"prompt": "Tôi muốn khóa thẻ ngay", "completion": "block", "label": "block", "license": "CC BY-NC 4.0", "source": "a|b`c"},
+    {
+        "prompt": "Tôi muốn khóa thẻ ngay",
+        "completion": "block",
+        "label": "block",
+        "license": "CC BY-NC 4.0",
+        "source": "a|b`c",
+    },
     {"prompt": "", "completion": "empty", "label": "other", "license": "cc-by-nc-4.0", "source": "web"},
     {"prompt": "Change my address please", "completion": "address", "label": "address"},
 ]
@@ -49,10 +55,12 @@ def test_rows_of_each_source_licence_language_and_label_are_counted_read_and_kep
 
 
 def test_the_page_is_whole_and_takes_no_name_from_the_data_for_markup(page):
-    found, text = page
+    _, text = page
     assert text.startswith("# Data card: c\n\n**3 of 4 rows kept.**")
     assert "| `a/b'c` | 1 | 1 |" in text
-    assert all(f"## {title}" in text for title in ("Sources", "Licences", "Languages", "Labels", "Personal data", "Settings"))
+    assert all(
+        f"## {title}" in text for title in ("Sources", "Licences", "Languages", "Labels", "Personal data", "Settings")
+    )
     table = [line for line in text.splitlines() if line.startswith("| score")]
     assert table == ["| score | `empty_prompt` | 1 |"]
 
@@ -86,4 +94,8 @@ def test_a_refused_run_leaves_the_list_of_rows_and_nothing_of_the_data(tmp_path)
 
 def test_licences_that_only_resemble_a_forbidden_one_pass(tmp_path):
     run = run_on(tmp_path, forbid_licenses=["cc-by-4.0", "cc-by-nc", "gpl-*"])
-    assert json.loads((run.curate / "card.json").read_text())["forbidden_licenses"] == ["cc-by-4.0", "cc-by-nc", "gpl-*"]
+    assert json.loads((run.curate / "card.json").read_text())["forbidden_licenses"] == [
+        "cc-by-4.0",
+        "cc-by-nc",
+        "gpl-*",
+    ]

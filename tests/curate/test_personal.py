@@ -223,7 +223,12 @@ def test_written_rows_are_masked_in_place_and_all_else_is_as_it_was(masked):
     after = (run.path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert after[-1] == before[23], "an unedited row is written byte for byte"
     alpaca = json.loads(after[6])
-    assert alpaca == {"instruction": "Refund me", "input": "card <CARD_1>", "output": "STK <ACCOUNT_1>", "id": "<EMAIL_1>"}
+    assert alpaca == {
+        "instruction": "Refund me",
+        "input": "card <CARD_1>",
+        "output": "STK <ACCOUNT_1>",
+        "id": "<EMAIL_1>",
+    }
     assert list(json.loads(after[0])) == ["prompt", "completion"]
     assert json.loads(after[10])["people"] == {"<EMAIL_1>": "wife"}
     edits = pq.read_table(run.curate / "records" / "edits.parquet").to_pylist()
@@ -253,7 +258,10 @@ def test_other_formats_are_masked_too(tmp_path, shape):
 def test_placeholders_and_ids_do_not_depend_on_order_or_split(tmp_path):
     values = [f"call me: 09{i:08d}, {i % 7}" for i in range(200)]
     same = [{"prompt": v, "completion": "ok", "ticket_id": f"T{i}"} for i, v in enumerate(values)]
-    same += [{"prompt": "call me: 0912345678", "completion": "ok"}, {"prompt": "call me: 0987654321", "completion": "ok"}]
+    same += [
+        {"prompt": "call me: 0912345678", "completion": "ok"},
+        {"prompt": "call me: 0987654321", "completion": "ok"},
+    ]
     tables = []
     for name, files in (("one", 1), ("three", 3)):
         shuffled = random.Random(name).sample(same, len(same))

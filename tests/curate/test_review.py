@@ -32,7 +32,13 @@ ROWS = [
 def recipe(file, annotations=None, **more):
     curation = {"annotations": str(annotations)} if annotations else {}
     return Recipe.check(
-        {"name": "r", "data": {"path": str(file)}, "embedder": "lsa", "curate": {**curation, **more.pop("curate", {})}, **more}
+        {
+            "name": "r",
+            "data": {"path": str(file)},
+            "embedder": "lsa",
+            "curate": {**curation, **more.pop("curate", {})},
+            **more,
+        }
     )
 
 
@@ -162,11 +168,20 @@ def test_relabel_changes_label_answer_ledger_and_what_is_written(first, tmp_path
             {"instruction": "Give it back", "input": "", "output": "refund", "intent": "refund"},
         ),
         (
-            {"conversations": [{"from": "human", "value": "Give it back"}, {"from": "gpt", "value": "track"}], "intent": "track"},
-            {"conversations": [{"from": "human", "value": "Give it back"}, {"from": "gpt", "value": "refund"}], "intent": "refund"},
+            {
+                "conversations": [{"from": "human", "value": "Give it back"}, {"from": "gpt", "value": "track"}],
+                "intent": "track",
+            },
+            {
+                "conversations": [{"from": "human", "value": "Give it back"}, {"from": "gpt", "value": "refund"}],
+                "intent": "refund",
+            },
         ),
         ({"text": "track", "intent": "track"}, {"text": "track", "intent": "refund"}),
-        ({"text": "x y", "answer": "A long answer.", "label": 3}, {"text": "x y", "answer": "A long answer.", "label": "refund"}),
+        (
+            {"text": "x y", "answer": "A long answer.", "label": 3},
+            {"text": "x y", "answer": "A long answer.", "label": "refund"},
+        ),
         (
             {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "track"}]},
             {"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "refund"}]},
@@ -177,7 +192,7 @@ def test_relabel_finds_the_place_in_every_shape(tmp_path, row, after):
     file = write(tmp_path / "in.jsonl", [row, {"prompt": "other", "completion": "row"}])
     run = Run(tmp_path / "first")
     curate(run, recipe(file), quiet=True)
-    found = [r for r in ledger_rows(run) if r["line"] == 1][0]["id"]
+    found = next(r["id"] for r in ledger_rows(run) if r["line"] == 1)
     made = recipe(file, write(tmp_path / "a.jsonl", [_line(content=found, decision="relabel", label="refund")]))
     run = Run(tmp_path / "run")
     curate(run, made, quiet=True)
@@ -221,7 +236,7 @@ def test_the_last_line_about_a_content_counts_and_a_whole_id_is_taken_for_its_co
 def test_a_bad_line_is_an_error_with_file_and_line(tmp_path, line, what):
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps(_line()) + "\n\n" + line + "\n")
-    with pytest.raises(DataError, match="a.jsonl:3") as error:
+    with pytest.raises(DataError, match=r"a\.jsonl:3") as error:
         review.load(str(file))
     assert what in str(error.value)
 

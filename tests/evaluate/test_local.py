@@ -65,6 +65,7 @@ def test_a_shared_prefix_changes_no_answer_and_no_likelihood(setting):
     assert [r.nll for r in with_prefix] == pytest.approx([r.nll for r in without], abs=1e-4)
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_batches_of_one_and_of_eight_agree(setting):
     given = setting()
     system = made(given)
@@ -75,6 +76,7 @@ def test_batches_of_one_and_of_eight_agree(setting):
     assert [r.nll for r in together] == pytest.approx([r.nll for r in alone], abs=1e-4)
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_the_likelihood_is_that_of_the_reference_with_its_stop_token_and_of_nothing_else(setting):
     given = setting()
     system = made(given)
@@ -90,6 +92,7 @@ def test_the_likelihood_is_that_of_the_reference_with_its_stop_token_and_of_noth
     assert reply.nll_bytes == len(item.expected)
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_long_references_are_scored_in_pieces_with_the_same_result(setting, monkeypatch):
     given = setting()
     system = made(given)
@@ -99,6 +102,7 @@ def test_long_references_are_scored_in_pieces_with_the_same_result(setting, monk
         assert [r.nll for r in system.answer(given.items[:8]).replies] == pytest.approx(whole, abs=1e-4)
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_label_likelihoods_in_one_pass_are_those_of_one_pass_each(setting):
     given = setting()
     best = made(given, "base-best")
@@ -214,6 +218,7 @@ def test_base_and_tuned_share_one_load_and_differ(setting, adapter, tiny_model):
     assert plain == [r.output for r in made(given).answer(given.items[:8]).replies]
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_four_bit_weights_unpacked_once_give_the_same_logits(tiny_model):
     pytest.importorskip("bitsandbytes")
     from tamis.models import load_model, resolve

@@ -174,6 +174,7 @@ def test_a_build_that_dies_leaves_nothing_in_the_cache(tmp_path: Path, monkeypat
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 @pytest.mark.parametrize("quantisation", ["nf4", "fp4"])
 def test_unpacked_weights_answer_to_the_bit_like_packed_ones(deep_model: Path, quantisation: Any) -> None:
     torch = pytest.importorskip("torch")
