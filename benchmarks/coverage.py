@@ -2,9 +2,11 @@
 
     python benchmarks/coverage.py [FOLDER]      writes the table to standard output
 
-Rows of T0 and CLINC150 embedded by `static`, at cosine 0.80, 0.90 and 0.95. Exact: the same greedy pass over all pairs of
+Rows of T0 and CLINC150 embedded by `static`, at cosine 0.80, 0.90 and 0.95. Exact: the same greedy pass over all
+pairs of
 the whole table by brute force, the same guard asked of every pair beforehand. Beside it, without guard as their authors
-have it: the rule of SemDeDup (Abbas et al. 2023: within k-means clusters, drop a row that is similar to any earlier one)
+have it: the rule of SemDeDup (Abbas et al. 2023: within k-means clusters, drop a row that is similar to any earlier
+one)
 and union-find over all pairs (keep the best row of each component).
 """
 
@@ -21,8 +23,8 @@ from scipy import sparse
 
 from tamis import embed
 from tamis.curate import deduplicate, sample, similar
-from tamis.curate.near import signatures
 from tamis.curate.guard import Guard
+from tamis.curate.near import signatures
 from tamis.curate.normal import hash64, normalise
 
 
@@ -92,7 +94,8 @@ def same_answer(rows: deduplicate.Rows, i: int, j: int) -> bool:
 
 
 def covered(rows: deduplicate.Rows, fallen: np.ndarray, witness: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether a row, or an exact copy of it (equal but for signs and capitals), is as similar to its witness as asked."""
+    """Whether a row, or an exact copy of it (equal but for signs and capitals), is as similar to its witness as
+    asked."""
     copies: dict[int, list[int]] = {}
     for i, value in enumerate(rows.exact.tolist()):
         copies.setdefault(value, []).append(i)

@@ -1,11 +1,14 @@
 """Which training rows are the evaluation set in disguise.
 
-Two channels so far, both exact about what they can see:
+Two channels are exact about what they can see and look at every row:
 
 * `leak_exact`: the row's prompt equals an item's prompt after normalisation;
 * `leak_ngram`: n-grams that the row shares with one item cover more than half of that item's words (the rule of
   Tulu 3, arXiv 2411.15124, section 3.2), with n = min(8, words of the item) so that it can fire on short items:
   89 % of CLINC150's rows have fewer than 13 words, and GPT-3's 13-gram rule can never fire on them.
+
+Rephrased items share no long n-gram. `leak_rephrased` scores the likest rows by characters, words, names, meaning and
+numbers (`leak_channels`) and calibrates the score per benchmark, without labels (`calibrate`).
 """
 
 from __future__ import annotations
@@ -13,9 +16,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from tamis.curate import calibrate, injection, near
+from tamis.curate.leak_candidates import Proposer, proposer
+from tamis.curate.leak_channels import Likeness, likeness
+from tamis.curate.leak_text import shared_lines, views
 from tamis.curate.normal import normalise, words
 from tamis.record import prompt_of
 
@@ -25,11 +35,17 @@ LEAKS = pa.schema(
         pa.field("leak", pa.string()),  # reason, or null: the row leaks nothing
         pa.field("item", pa.string()),  # the evaluation item it leaks
         pa.field("coverage", pa.float32()),
+        pa.field("likeness", pa.float64()),  # to the nearest item by character 5-grams
+        pa.field("nearest", pa.int64()),  # index of that item
     ]
 )
 
 # An item of fewer words than this is matched as a whole prompt only: "where is it" stands inside many honest rows.
 SHORTEST = 5
+# The n-gram rule of GPT-3 (arXiv 2005.14165, appendix C), for comparison.
+GPT3 = 13
+# Twins in the evaluation set that are written out; all are counted.
+TWINS_SHOWN = 50
 
 
 @dataclasses.dataclass
@@ -45,6 +61,10 @@ class Index:
     coverage: float
     too_short: int
     """Items that only the exact channel can find."""
+    proposer: Proposer
+    """Finds the rows that a closer look is for."""
+    below_gpt3: int = 0
+    """Items of fewer than `GPT3` words: its rule can never fire on them."""
 
     def leak(self, prompt: str) -> tuple[str, str, float] | None:
         """The item that a training prompt leaks: (reason, item id, similarity), or None."""
@@ -71,11 +91,12 @@ def index(ids: list[str], prompts: list[str], *, ngram: int = 8, coverage: float
         ngram: longest n-gram.
         coverage: share of an item's words above which a row leaks it.
     """
-    out = Index({}, {}, {}, coverage, 0)
+    out = Index({}, {}, {}, coverage, 0, proposer(prompts))
     for item, prompt in sorted(zip(ids, prompts, strict=True)):
         if text := normalise(prompt):
             out.exact.setdefault(text, item)
         tokens = words(prompt)
+        out.below_gpt3 += len(tokens) < GPT3
         if len(tokens) < SHORTEST:
             out.too_short += 1
             continue
@@ -91,8 +112,137 @@ def finder(found: Index) -> Callable[[pa.Table], pa.Table]:
     """The function that the engine runs over all records; returns LEAKS."""
 
     def run(table: pa.Table) -> pa.Table:
-        leaks = [found.leak(prompt_of(m)) or (None, None, None) for m in table["messages"].to_pylist()]
+        prompts = [prompt_of(m) for m in table["messages"].to_pylist()]
+        leaks = [found.leak(p) or (None, None, None) for p in prompts]
         reasons, items, shares = zip(*leaks, strict=True) if leaks else ((), (), ())
-        return pa.table({"id": table["id"], "leak": reasons, "item": items, "coverage": shares}).cast(LEAKS)
+        like, nearest = found.proposer.likeness(prompts)
+        columns = {"id": table["id"], "leak": reasons, "item": items, "coverage": shares}
+        return pa.table({**columns, "likeness": like, "nearest": nearest}).cast(LEAKS)
 
     return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Rephrased:
+    """The closer look at some rows."""
+
+    score: np.ndarray
+    """(n,) float32, to the likest item."""
+    item: np.ndarray
+    """(n,) int64, that item's index."""
+    threshold: float | None
+    """Score from which a row is a leak; None where there is none."""
+    report: dict[str, Any]
+    """What `decontamination.json` says of it."""
+
+    @property
+    def leaks(self) -> np.ndarray:
+        """(n,) bool."""
+        return np.zeros(len(self.score), bool) if self.threshold is None else self.score >= np.float32(self.threshold)
+
+
+def rephrased(
+    rows: list[str],
+    weights: np.ndarray,
+    items: list[str],
+    components: np.ndarray,
+    found: Index,
+    *,
+    embedder: str,
+    fdr: float,
+    cache: Path | None = None,
+) -> Rephrased:
+    """Look for rephrased items among the rows that were proposed.
+
+    Args:
+        rows: distinct prompts, in an order that does not depend on the input's.
+        weights: (n,) how many rows of the data each stands for.
+        items: the evaluation prompts.
+        components: (m,) near-duplicate component of each item; items of one component are not held against each other.
+        found: the index of the same items.
+        embedder: name for `tamis.embed`.
+        fdr: highest false-discovery rate.
+        cache: folder that keeps vectors.
+    """
+    if len(items) < calibrate.FEWEST or not rows:
+        why = f"{len(items)} items are too few to calibrate, {calibrate.FEWEST} are needed" if rows else "no rows"
+        return Rephrased(np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64), None, {"off": why})
+    shared = shared_lines(items)
+    asked = injection.chosen(items)
+    strengths = list(injection.STRENGTHS)
+    rewordings = [injection.reword(views(items[i], shared)[1], strength) for strength in strengths for i in asked]
+    seen = likeness(rows, items, rewordings, embedder, cache)
+    own = seen.rewordings[np.arange(len(rewordings)), asked * len(strengths)]
+    among = np.where(components[:, None] == components[None], -1, seen.items)
+    if (among.max(1) < 0).all():
+        why = "all items are copies of one another"
+        return Rephrased(np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int64), None, {"off": why})
+    null = np.maximum(among.max(1), 0)
+    score = seen.rows.max(1)
+    found_at = calibrate.calibrate(null, score, own, fdr, weights)
+    limit = found_at.threshold
+    report = {
+        **found_at.report(),
+        "embedder": embedder,
+        "channels": list(seen.channels),
+        "looked_at": len(rows),
+        "power": {
+            name: _power([rewordings[k] for k in part], own[part], limit, found, [items[i] for i in asked])
+            for name, part in zip(strengths, np.split(np.arange(len(own)), len(strengths)), strict=True)
+        },
+        "inside": _inside(seen, components, limit),
+    }
+    return Rephrased(score, seen.rows.argmax(1), limit, report)
+
+
+def _power(
+    rewordings: list[str], own: np.ndarray, limit: float | None, found: Index, originals: list[str]
+) -> dict[str, Any]:
+    """The share of planted rewordings that each rule catches."""
+    caught = {
+        "exact": [normalise(r) in found.exact for r in rewordings],
+        "ngram": [found.leak(r) is not None for r in rewordings],
+        "gpt3_13gram": [shares_gram(r, o, GPT3) for r, o in zip(rewordings, originals, strict=True)],
+        "rephrased": (own >= np.float32(limit)).tolist() if limit is not None else [False] * len(own),
+    }
+    return {"planted": len(rewordings), **{name: round(float(np.mean(hits)), 4) for name, hits in caught.items()}}
+
+
+def shares_gram(left: str, right: str, n: int) -> bool:
+    """Whether two texts have a run of n words in common."""
+    a, b = words(left), words(right)
+    grams = {tuple(b[i : i + n]) for i in range(len(b) - n + 1)}
+    return any(tuple(a[i : i + n]) in grams for i in range(len(a) - n + 1))
+
+
+def _inside(seen: Likeness, components: np.ndarray, limit: float | None) -> dict[str, Any]:
+    """Items that would count as leaks of each other: they inflate n, since their answers are not independent."""
+    n = len(components)
+    alike = components[:, None] == components[None]
+    if limit is not None:
+        alike |= np.minimum(seen.items, seen.items.T) >= np.float32(limit)
+    left, right = np.nonzero(np.triu(alike, 1))
+    groups = near.components(n, np.stack([left, right], 1))
+    order = np.lexsort((right, left, -seen.items[left, right]))[:TWINS_SHOWN]
+    return {
+        "items": n,
+        "pairs": len(left),
+        "groups": len(set(groups.tolist())),
+        "likest": [[int(left[k]), int(right[k]), round(float(seen.items[left[k], right[k]]), 4)] for k in order],
+    }
+
+
+def cannot_fire(found: Index, items: int) -> list[str]:
+    """Rules that are blind to some of the items, as sentences for the reader."""
+    out = []
+    if found.too_short:
+        out.append(
+            f"n-grams cannot fire on {found.too_short} of {items} items: they have fewer than {SHORTEST} words and are "
+            "found as whole prompts and by likeness only"
+        )
+    if found.below_gpt3:
+        out.append(
+            f"the {GPT3}-gram rule of GPT-3 could never fire on {found.below_gpt3} of {items} items; here n is at most "
+            "the item's length"
+        )
+    return out

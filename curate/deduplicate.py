@@ -164,7 +164,8 @@ def _agree(rows: Rows, pairs: np.ndarray) -> np.ndarray:
 def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: _Judge | None) -> None:
     """Walk rows from best to worst; a row falls to its most similar kept neighbour that comes before it.
 
-    The guard is asked last, of pairs that would decide a row's fate: it reads both texts, and most pairs decide nothing.
+    The guard is asked last, of pairs that would decide a row's fate: it reads both texts, and most pairs decide
+    nothing.
     """
     first, second = place[edges.pairs].T
     worse, better = np.maximum(first, second), np.minimum(first, second)
@@ -199,22 +200,24 @@ class _Judge:
     def _plainly_other(self, i: int, j: int) -> bool:
         """Whether one text has a word that the guard cannot explain, whatever the order of words.
 
-        A word of one side only is harmless if it is a filler, a typo (then it or a word of the other side only occurs in
-        a single row) or cut elsewhere (then it stands in the other text once spaces are taken out).
+        A word of one side only is harmless if it is a filler, a typo of a word of the other side, or cut elsewhere
+        (then it stands in the other text once spaces are taken out).
         """
         if not (self.prompts[i].isascii() and self.prompts[j].isascii()):
             return False  # accents may have been left out
-        (a, joined_a), (b, joined_b) = self.content(i), self.content(j)
-        only_a, only_b = a - b, b - a
-        return self._unexplained(only_a, only_b, joined_b) or self._unexplained(only_b, only_a, joined_a)
+        a, b = self.content(i), self.content(j)
+        return self._unexplained(a[0], *b) or self._unexplained(b[0], *a)
 
-    def _unexplained(self, only: frozenset[str], other: frozenset[str], joined: str) -> bool:
-        often = [w for w in only if self.guard.frequency[w] > 1 and w not in joined]
-        return bool(often) and all(self.guard.frequency[w] > 1 for w in other)
+    def _unexplained(self, mine: frozenset[str], other: frozenset[str], joined: str) -> bool:
+        return any(
+            word not in joined and not any(x[0] == word[0] and self.guard._typo(word, x) for x in other)
+            for word in mine - other
+            if word not in _HARMLESS
+        )
 
     def _content(self, row: int) -> tuple[frozenset[str], str]:
         found = words(self.prompts[row])
-        return frozenset(found) - _HARMLESS, "".join(found)
+        return frozenset(found), "".join(found)
 
 
 _HARMLESS = FILLERS | {word for phrase in PHRASES for word in phrase}

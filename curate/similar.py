@@ -171,7 +171,7 @@ def _all_pairs(vectors: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _centroids(vectors: np.ndarray, k: int) -> np.ndarray:
-    """k centroids as int8 unit vectors times 127: Lloyd's algorithm (1982) on a sample, all sums of integers."""
+    """K centroids as int8 unit vectors times 127: Lloyd's algorithm (1982) on a sample, all sums of integers."""
     n = len(vectors)
     sample = vectors[np.unique(np.linspace(0, n - 1, min(n, 40 * k)).astype(np.int64))]
     centroids = sample[np.unique(np.linspace(0, len(sample) - 1, k).astype(np.int64))]

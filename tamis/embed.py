@@ -33,6 +33,8 @@ MINILM_SPEED = 100
 PATIENCE_S = 60
 # Texts that the axes of `lsa` are fitted to; more are projected onto them.
 LSA_ROWS = 30_000
+# Raise it when the same text gets another vector: kept vectors of an older method must not be read again.
+METHOD = 1
 # Sets of vectors kept in the cache folder; the oldest goes first.
 KEPT_SETS = 16
 
@@ -109,7 +111,7 @@ def _computed(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _key(texts: list[str], embedder: str) -> str:
     """Hash of texts, embedder, its weights (by size and time, where they are files) and the library's version."""
-    digest = hashlib.sha256(embedder.encode())
+    digest = hashlib.sha256(f"{METHOD}:{embedder}".encode())
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # `_loaded` will say that it is missing
         library = "scikit-learn" if embedder == "lsa" else "sentence-transformers"
         digest.update(importlib.metadata.version(library).encode())

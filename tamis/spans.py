@@ -93,7 +93,7 @@ def _renderable(tokenizer: Any, turns: Turns) -> Turns:
     try:
         _render(tokenizer, turns, prompt=False)
     except Exception as error:  # Jinja errors and whatever a template raises by hand
-        if turns[0]["role"] != "system" or len(turns) < 2:
+        if len(turns) < 2 or turns[0]["role"] != "system":
             raise ValueError(f"the chat template fails: {error}") from None
         system, first, *rest = turns
         merged = [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]

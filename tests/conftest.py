@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,12 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_llama(tmp_path_factory.mktemp("models") / "other", seed=1)
 
 
-@pytest.fixture(autouse=True)
-def _own_model_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests leave nothing in the user's cache, and share one of their own."""
-    if "TAMIS_CACHE" not in os.environ:
-        monkeypatch.setenv("TAMIS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests leave nothing in the user's cache, read nothing from it, and share one of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMIS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture

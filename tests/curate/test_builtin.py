@@ -144,7 +144,7 @@ def test_the_ledger_does_not_depend_on_split_order_or_morsels(run, tmp_path, fil
     other = Run(tmp_path / "run")
     curate(other, recipe(tmp_path / "in"), quiet=True, morsel=morsel)
     tables = [pq.read_table(r.curate / "ledger.parquet").drop_columns(["file", "line"]) for r in (run, other)]
-    assert tables[0].equals(tables[1])
+    assert [c for c in tables[0].column_names if not tables[0][c].equals(tables[1][c])] == []
 
 
 def test_data_is_what_its_generator_makes():
