@@ -5,8 +5,9 @@ like it as its own items are like each other, and leaks. On the log-odds of the 
 
 * *alike* is known beforehand: every item against all the others (leave one out), by median and spread, so that a few
   twins inside the evaluation set do not shift it;
-* *leaked* starts from rewordings of the items (`injection`), which say how high this embedder scores a copy of these
-  texts, and is then fitted to the data, the start counting as `PRIOR` rows;
+* *leaked* starts halfway between that and rewordings of the items (`injection`), which say how high this embedder
+  scores these texts when words are lost and none exchanged; it is then fitted to the data, the start counting as `PRIOR`
+  rows;
 * *unrelated* is fitted to the data, and stays below *alike*.
 
 Expectation-maximisation (Dempster, Laird, Rubin 1977) finds how many rows are of each kind; the false-discovery rate
@@ -25,6 +26,8 @@ import numpy as np
 # Fewer items than this do not show what innocent likeness looks like.
 FEWEST = 20
 PRIOR = 10
+# Standard deviation of a leak's log-odds at the start: paraphrases range from two words changed to all of them.
+WIDTH = 0.7
 _ROUNDS = 200
 # Log-odds of scores are taken between these: a copy scores 1, and its log-odds are infinite.
 _LOWEST, _HIGHEST = 0.02, 0.985
@@ -119,8 +122,8 @@ class _Mixture:
 
 def _fit(x: np.ndarray, y: np.ndarray, z: np.ndarray, weights: np.ndarray) -> _Mixture:
     alike, spread = float(np.median(x)), max(_spread(x), 0.1)
-    start = max(float(np.median(z)), alike + spread)
-    width = max(_spread(z), 0.5)
+    start = max((alike + float(np.median(z))) / 2, alike + spread)
+    width = max(_spread(z), WIDTH)
     low = min(_median(y, weights), alike - spread)
     mixture = _Mixture(np.array([low, alike, start]), np.array([spread, spread, width]), np.array([0.4, 0.4, 0.2]))
     for _ in range(_ROUNDS):

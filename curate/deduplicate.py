@@ -16,6 +16,7 @@ from tamis.curate.guard import FILLERS, PHRASES, Guard
 from tamis.curate.near import near_pairs
 from tamis.curate.normal import words
 from tamis.curate.similar import cosine_pairs
+from tamis.curate.vietnamese import fold
 
 KINDS = ("exact", "near", "semantic")
 
@@ -203,10 +204,10 @@ class _Judge:
         A word of one side only is harmless if it is a filler, a typo of a word of the other side, or cut elsewhere
         (then it stands in the other text once spaces are taken out).
         """
-        if not (self.prompts[i].isascii() and self.prompts[j].isascii()):
+        (a, joined_a), (b, joined_b) = self.content(i), self.content(j)
+        if (fold(joined_a) == joined_a) != (fold(joined_b) == joined_b):
             return False  # accents may have been left out
-        a, b = self.content(i), self.content(j)
-        return self._unexplained(a[0], *b) or self._unexplained(b[0], *a)
+        return self._unexplained(a, b, joined_b) or self._unexplained(b, a, joined_a)
 
     def _unexplained(self, mine: frozenset[str], other: frozenset[str], joined: str) -> bool:
         return any(

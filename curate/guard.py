@@ -189,8 +189,10 @@ def one_slip(x: str, y: str) -> bool:
 
 
 def _content(tokens: list[str]) -> list[str]:
-    tokens = list(tokens)
+    present, tokens = set(tokens), list(tokens)
     for phrase in PHRASES:
+        if not present.issuperset(phrase):
+            continue
         n = len(phrase)
         i = 0
         while i <= len(tokens) - n:

@@ -1,8 +1,8 @@
 """Which training rows are worth a closer look: a cheap pass over all of them.
 
-The likeness of a row to an item is the share of the shorter text's character 5-grams, weighted by rarity, that the
-other has too. It is one sparse product per morsel, so a million rows against a thousand items stay affordable; the
-channels of `leak_channels` then see some thousand rows.
+The likeness of a row to an item is the cosine of their character 5-grams, each counted once and weighted by rarity. It
+is one sparse product per morsel, so a million rows against a thousand items stay affordable; the channels of
+`leak_channels` then see some thousand rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from tamis.curate import near
-from tamis.curate.leak_text import CHARACTERS, shared_lines, views
+from tamis.curate.leak_text import shared_lines, views
 from tamis.curate.normal import normalise
 
 # Rows looked at closely: this many, or so many per item if that is more; the nearest few of every item come on top.
@@ -22,6 +22,9 @@ LEAST, PER_ITEM, NEAREST = 2000, 3, 5
 SAMPLE = 500
 # 5-grams that a larger share of the items has ("which of the following") say nothing and cost the most.
 COMMON = 0.1
+# The line that asks, taken out of a longer row, counts a little less: instructions that many rows share look like
+# questions ("Given the above document, write one sentence").
+INSIDE = 0.85
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +54,21 @@ class Proposer:
         best, nearest = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
         if not len(self.totals):
             return best, nearest
-        floor = float(np.median(self.totals)) / 2
         for start in range(0, len(texts), 1024):
             part = slice(start, start + 1024)
-            has, total = self._grams([normalise(t[:CHARACTERS]) for t in texts[part]])
-            shared = (has @ self.weights).toarray()
-            score = np.round(shared / np.maximum(np.minimum(total[:, None], self.totals[None]), floor), 4)
+            seen = [views(t) for t in texts[part]]
+            score = self._cosines([whole for whole, _ in seen])
+            inner = [i for i, (whole, focus) in enumerate(seen) if whole != focus]
+            score[inner] = np.maximum(score[inner], INSIDE * self._cosines([seen[i][1] for i in inner]))
+            score = np.round(score, 4)
             at = score.argmax(1)
             best[part], nearest[part] = score[np.arange(len(at)), at], self.owners[at]
         return np.minimum(best, 1.0), nearest
+
+    def _cosines(self, texts: list[str]) -> np.ndarray:
+        """(n, m) float64."""
+        has, total = self._grams([normalise(t) for t in texts])
+        return (has @ self.weights).toarray() / np.sqrt(np.maximum(total[:, None] * self.totals[None], 1))
 
     def _grams(self, texts: list[str]) -> tuple[sparse.csr_matrix, np.ndarray]:
         """Which grams of the vocabulary each text has (n, v), and the summed rarity of all its grams (n,)."""

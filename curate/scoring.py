@@ -313,7 +313,7 @@ def _ifd_forecast(scorer: IfdScorer, recipe: Recipe, conversations: list[Turns])
     hour = recipe.evaluate.price.machine_hour
     money = None if hour is None else round(minutes / 60 * hour, 4)
     note = "minutes from a short measurement of this machine"
-    return Forecast("ifd", rows, tokens, round(minutes, 2), money, best_device(), note)
+    return Forecast("ifd", rows, tokens, minutes, money, best_device(), note)
 
 
 def _judge_forecast(scorer: JudgeScorer, conversations: list[Turns]) -> Forecast:
