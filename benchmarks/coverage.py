@@ -50,7 +50,7 @@ def load(name: str, folder: Path) -> deduplicate.Rows:
         labels=labels,
         exact=np.array(exact, np.int64),
         bands=signatures(texts),
-        vectors=vectors.values,
+        vectors=vectors.fine,
         truncated=vectors.truncated,
     )
 
@@ -116,7 +116,8 @@ def uncovered(n: int, dropped: np.ndarray, pairs: np.ndarray) -> float:
 
 
 def semdedup(rows: deduplicate.Rows, pairs: np.ndarray) -> np.ndarray:
-    pool = sample.Pool(rows.ids, rows.vectors, rows.quality, np.zeros(len(rows.ids)), [None] * len(rows.ids), {})
+    n = len(rows.ids)
+    pool = sample.Pool(rows.ids, embed.coarse(rows.vectors), rows.quality, np.zeros(n), [None] * n, {})
     cells = sample.cluster(pool, 7, 100)
     place = np.lexsort((np.array(rows.ids), -rows.quality)).argsort()
     inside = pairs[cells[pairs[:, 0]] == cells[pairs[:, 1]]]

@@ -136,15 +136,26 @@ class Rephrased:
     """What `decontamination.json` says of it."""
 
     @property
+    def warning(self) -> str | None:
+        """Why nothing could be looked for, where that is so."""
+        return f"rephrased evaluation items were not looked for: {self.report['off']}" if "off" in self.report else None
+
+    @property
+    def limit(self) -> float:
+        """The threshold, infinite where there is none."""
+        return np.inf if self.threshold is None else self.threshold
+
+    @property
     def leaks(self) -> np.ndarray:
         """(n,) bool."""
-        return np.zeros(len(self.score), bool) if self.threshold is None else self.score >= np.float32(self.threshold)
+        return self.score >= np.float32(self.limit)
 
 
 def rephrased(
     rows: list[str],
     weights: np.ndarray,
     items: list[str],
+    ids: list[str],
     components: np.ndarray,
     found: Index,
     *,
@@ -157,7 +168,8 @@ def rephrased(
     Args:
         rows: distinct prompts, in an order that does not depend on the input's.
         weights: (n,) how many rows of the data each stands for.
-        items: the evaluation prompts.
+        items: m evaluation prompts.
+        ids: of the items.
         components: (m,) near-duplicate component of each item; items of one component are not held against each other.
         found: the index of the same items.
         embedder: name for `tamis.embed`.
@@ -180,7 +192,7 @@ def rephrased(
     null = np.maximum(among.max(1), 0)
     score = seen.rows.max(1)
     found_at = calibrate.calibrate(null, score, own, fdr, weights)
-    limit = found_at.threshold
+    limit = np.inf if found_at.threshold is None else found_at.threshold
     report = {
         **found_at.report(),
         "embedder": embedder,
@@ -190,20 +202,18 @@ def rephrased(
             name: _power([rewordings[k] for k in part], own[part], limit, found, [items[i] for i in asked])
             for name, part in zip(strengths, np.split(np.arange(len(own)), len(strengths)), strict=True)
         },
-        "inside": _inside(seen, components, limit),
+        "inside": _inside(seen, ids, components, limit),
     }
-    return Rephrased(score, seen.rows.argmax(1), limit, report)
+    return Rephrased(score, seen.rows.argmax(1), found_at.threshold, report)
 
 
-def _power(
-    rewordings: list[str], own: np.ndarray, limit: float | None, found: Index, originals: list[str]
-) -> dict[str, Any]:
+def _power(rewordings: list[str], own: np.ndarray, limit: float, found: Index, originals: list[str]) -> dict[str, Any]:
     """The share of planted rewordings that each rule catches."""
     caught = {
         "exact": [normalise(r) in found.exact for r in rewordings],
         "ngram": [found.leak(r) is not None for r in rewordings],
         "gpt3_13gram": [shares_gram(r, o, GPT3) for r, o in zip(rewordings, originals, strict=True)],
-        "rephrased": (own >= np.float32(limit)).tolist() if limit is not None else [False] * len(own),
+        "rephrased": (own >= np.float32(limit)).tolist(),
     }
     return {"planted": len(rewordings), **{name: round(float(np.mean(hits)), 4) for name, hits in caught.items()}}
 
@@ -215,12 +225,10 @@ def shares_gram(left: str, right: str, n: int) -> bool:
     return any(tuple(a[i : i + n]) in grams for i in range(len(a) - n + 1))
 
 
-def _inside(seen: Likeness, components: np.ndarray, limit: float | None) -> dict[str, Any]:
+def _inside(seen: Likeness, ids: list[str], components: np.ndarray, limit: float) -> dict[str, Any]:
     """Items that would count as leaks of each other: they inflate n, since their answers are not independent."""
     n = len(components)
-    alike = components[:, None] == components[None]
-    if limit is not None:
-        alike |= np.minimum(seen.items, seen.items.T) >= np.float32(limit)
+    alike = (components[:, None] == components[None]) | (np.minimum(seen.items, seen.items.T) >= np.float32(limit))
     left, right = np.nonzero(np.triu(alike, 1))
     groups = near.components(n, np.stack([left, right], 1))
     order = np.lexsort((right, left, -seen.items[left, right]))[:TWINS_SHOWN]
@@ -228,21 +236,15 @@ def _inside(seen: Likeness, components: np.ndarray, limit: float | None) -> dict
         "items": n,
         "pairs": len(left),
         "groups": len(set(groups.tolist())),
-        "likest": [[int(left[k]), int(right[k]), round(float(seen.items[left[k], right[k]]), 4)] for k in order],
+        "likest": [[ids[left[k]], ids[right[k]], round(float(seen.items[left[k], right[k]]), 4)] for k in order],
     }
 
 
-def cannot_fire(found: Index, items: int) -> list[str]:
-    """Rules that are blind to some of the items, as sentences for the reader."""
-    out = []
-    if found.too_short:
-        out.append(
-            f"n-grams cannot fire on {found.too_short} of {items} items: they have fewer than {SHORTEST} words and are "
-            "found as whole prompts and by likeness only"
-        )
-    if found.below_gpt3:
-        out.append(
-            f"the {GPT3}-gram rule of GPT-3 could never fire on {found.below_gpt3} of {items} items; here n is at most "
-            "the item's length"
-        )
-    return out
+def cannot_fire(found: Index, items: int) -> str | None:
+    """A warning where n-grams are blind to some of the items."""
+    if not found.too_short:
+        return None
+    return (
+        f"n-grams cannot fire on {found.too_short} of {items} evaluation items: under {SHORTEST} words, they are found "
+        "as whole prompts and by likeness only"
+    )

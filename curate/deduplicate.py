@@ -40,7 +40,7 @@ class Rows:
     bands: np.ndarray
     """(n, BANDS) uint64 of `texts`."""
     vectors: np.ndarray | None
-    """(n, d) int8, or None: no semantic edges."""
+    """(n, d) integers, or None: no semantic edges."""
     truncated: np.ndarray
     """(n,) bool: longer than the embedder's window, so never dropped by semantics alone."""
     unaccented: tuple[np.ndarray, np.ndarray] | None = None

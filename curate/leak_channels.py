@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -94,12 +95,12 @@ def _channel(name: str, left: list[tuple[str, str]], fitted: int, embedder: str,
 def _tfidf(name: str, left: list[tuple[str, str]], fitted: int) -> list[sparse.csr_matrix]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "characters": {"analyzer": "char_wb", "ngram_range": (3, 5), "preprocessor": normalise, "sublinear_tf": True},
         "words": {"analyzer": words, "sublinear_tf": True},
         "names": {"analyzer": names},
-    }[name]
-    vectorizer = TfidfVectorizer(**options)
+    }
+    vectorizer = TfidfVectorizer(**options[name])
     try:
         vectorizer.fit([whole for whole, _ in left[:fitted]])
     except ValueError:  # no text has any
@@ -111,13 +112,13 @@ def _largest(matrices: list[np.ndarray] | list[sparse.csr_matrix]) -> Table:
     """Cosines of a part of the texts with the first n of them, the largest over both views of both."""
 
     def table(part: slice, n: int) -> np.ndarray:
-        return np.maximum.reduce([_dense(a[part] @ b[:n].T) for a in matrices for b in matrices])
+        return np.asarray(np.maximum.reduce([_dense(a[part] @ b[:n].T) for a in matrices for b in matrices]))
 
     return table
 
 
-def _dense(product: np.ndarray | sparse.spmatrix) -> np.ndarray:
-    return product.toarray() if sparse.issparse(product) else np.asarray(product)
+def _dense(product: Any) -> np.ndarray:
+    return np.asarray(product.toarray() if sparse.issparse(product) else product)
 
 
 def _agreement(left: list[frozenset[str]], right: list[frozenset[str]]) -> Callable[[slice], np.ndarray]:

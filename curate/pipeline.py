@@ -26,6 +26,7 @@ from tamis.curate import (
     decontaminate,
     deduplicate,
     features,
+    leak_candidates,
     near,
     personal,
     review,
@@ -69,7 +70,6 @@ def curate(
         DataError, RecipeError, UserError: what the user must change.
         StageFailed: rows were lost, which is a defect of Tamis.
     """
-    _refuse_unbuilt(recipe)
     source, held = training_source(recipe), _eval_source(recipe)
     stage = stage_of(run, recipe)
     if stage.complete():
@@ -181,16 +181,6 @@ class _Clock:
         self.progress.update(len(self.seconds), name)
 
 
-def _refuse_unbuilt(recipe: Recipe) -> None:
-    """Keys of the agreed recipe whose work is not built yet: refused, never ignored."""
-    settings = recipe.curate
-    for key, asked in {
-        "curate.decontaminate.fdr": settings.decontaminate.fdr is not None,
-    }.items():
-        if asked:
-            raise RecipeError(f"{key} is not built yet", where=key, hint="leave the key out")
-
-
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
@@ -272,6 +262,8 @@ class _Work:
     warnings: list[str] = dataclasses.field(default_factory=list)
     index: decontaminate.Index | None = None
     """The evaluation set, once rows are held against it."""
+    rephrased: decontaminate.Rephrased | None = None
+    """What the calibrated channels found; None where they are off."""
 
     def _map(
         self,
@@ -370,6 +362,46 @@ class _Work:
             if self.stage[i] == "":
                 self._drop(i, "decontaminate", leak)
                 self.witness[i], self.similarity[i], self.slack[i] = item, coverage, settings.coverage - coverage
+        self._warn(decontaminate.cannot_fire(self.index, len(prompts)))
+        if settings.fdr is not None:
+            self._drop_rephrased(prompts, found, settings.fdr)
+
+    def _drop_rephrased(self, prompts: list[str], found: pa.Table, fdr: float) -> None:
+        """Rows that ask what an evaluation item asks, in other words. One row speaks for all with its prompt."""
+        hashes = np.array(self.found["prompt_hash"])
+        free = np.flatnonzero(~self.leaks)
+        _, first = np.unique(hashes[free], return_index=True)
+        one = free[first]
+        likeness, nearest = np.array(found["likeness"])[one], np.array(found["nearest"])[one]
+        chosen, weights = leak_candidates.choose(likeness, nearest, hashes[one], len(prompts))
+        rows = one[chosen]
+        assert self.items is not None
+        assert self.index is not None
+        tongues = self.items["language"].to_pylist()
+        english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
+        self.rephrased = decontaminate.rephrased(
+            [prompt_of(m) for m in self.known["messages"].take(pa.array(rows)).to_pylist()],
+            weights,
+            prompts,
+            self.items["id"].to_pylist(),
+            np.array(self.items["component"]),
+            self.index,
+            embedder=embed.choose(self.recipe.embedder, 0, english),
+            fdr=fdr,
+            cache=cache_folder() / "vectors",
+        )
+        self._warn(self.rephrased.warning)
+        names = self.items["id"].to_pylist()
+        leaked = np.flatnonzero(self.rephrased.leaks)
+        of_hash = {int(hashes[rows[k]]): int(k) for k in leaked.tolist()}
+        for i in free[np.isin(hashes[free], hashes[rows[leaked]])].tolist():
+            k = of_hash[int(hashes[i])]
+            self.leaks[i] = True
+            if self.stage[i] == "":
+                self._drop(i, "decontaminate", "leak_rephrased")
+                self.witness[i] = names[self.rephrased.item[k]]
+                self.similarity[i] = self.rephrased.score[k]
+                self.slack[i] = self.rephrased.limit - self.rephrased.score[k]
 
     def embed(self) -> None:
         """Vectors of the surviving prompts, and what their neighbours say of the labels."""
@@ -428,7 +460,7 @@ class _Work:
         if alive.all():
             return
         self.rows = self.rows[alive]
-        self.vectors = embed.Vectors(self.vectors.values[alive], self.vectors.truncated[alive], self.vectors.embedder)
+        self.vectors = self.vectors.take(alive)
         for name in ("prompts", "said", "answers", "texts"):
             setattr(self, name, [v for v, kept in zip(getattr(self, name), alive.tolist(), strict=True) if kept])
 
@@ -454,7 +486,7 @@ class _Work:
             labels=[self.labels[i] for i in rows],
             exact=np.array(self.found["row_hash"])[rows],
             bands=np.array(self.found["bands"].take(pa.array(rows)).to_pylist(), np.uint64),
-            vectors=self.vectors.values,
+            vectors=self.vectors.fine,
             truncated=self.vectors.truncated,
             unaccented=unaccented,
         )
@@ -616,13 +648,17 @@ class _Work:
             {
                 "checked": self.index is not None,
                 "items": len(self.items) if self.items is not None else 0,
-                "channels": ["exact", "ngram"],
+                "channels": ["exact", "ngram", *(self.rephrased.report.get("channels", []) if self.rephrased else [])],
                 "ngram": settings.ngram,
                 "coverage": settings.coverage,
                 "items_too_short_for_ngrams": self.index.too_short if self.index else 0,
+                "items_too_short_for_gpt3": self.index.below_gpt3 if self.index else 0,
                 "shortest": decontaminate.SHORTEST,
                 "leaks": int(self.leaks.sum()) - len(self.held),
+                "leaks_by_reason": dict(collections.Counter(self.reason[self.stage == "decontaminate"].tolist())),
                 "held_out": len(self.held),
+                "fdr_asked": settings.fdr,
+                "rephrased": self.rephrased.report if self.rephrased else None,
             },
         )
 

@@ -115,7 +115,7 @@ def features(prompt: str, answer: str) -> dict[str, float]:
 
 
 def _slips(said: list[str], text: str) -> int:
-    found = " i " in text or text.startswith("i ")
+    found = int(" i " in text or text.startswith("i "))
     for word, following in itertools.pairwise(said):
         if word == following:
             found += word.isalpha() and len(word) > 1 and word not in _DOUBLED
@@ -123,7 +123,7 @@ def _slips(said: list[str], text: str) -> int:
             found += following[0] in "aeio" and len(following) > 2 and not following.startswith(_AS_CONSONANT)
         elif word == "an":
             found += following[0] in "bcdfgjklmnpqrstvwz" and len(following) > 3
-    return int(found)
+    return found
 
 
 def quality(prompt: str, answer: str) -> float:

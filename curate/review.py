@@ -135,4 +135,5 @@ def _parse(line: bytes, where: str) -> Decision:
     label = row.get("label")
     if decision == "relabel" and (not isinstance(label, str) or not label.strip()):
         raise DataError("relabel needs a label", where=where, hint='add "label": "LABEL"')
-    return Decision(content[1], decision, reviewer.strip(), label.strip() if decision == "relabel" else None)
+    new = label.strip() if decision == "relabel" and isinstance(label, str) else None
+    return Decision(content[1], decision, reviewer.strip(), new)

@@ -182,7 +182,8 @@ def _function(spec: str, source: str) -> Callable[[Record], object]:
         raise UserError(f"the file defines no function {name!r}", where=file)
     if not callable(rule):
         raise UserError(f"{name!r} is not a function", where=file)
-    return rule
+    found: Callable[[Record], object] = rule
+    return found
 
 
 def _place(error: Exception, file: str) -> str:

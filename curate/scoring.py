@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 import time
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tamis.curate import budget, judge, quality
 from tamis.curate.ifd import Ifd
 from tamis.endpoint import Endpoint, require_consent
 from tamis.errors import RecipeError, require
-from tamis.models import best_device, compute_dtype, resolve
+from tamis.models import best_device, resolve
 from tamis.prompt import conversation
 from tamis.recipe import FeaturesScorer, IfdScorer, JudgeScorer, Recipe
 from tamis.spans import Turns
@@ -28,8 +28,9 @@ from tamis.spans import Turns
 # Bytes per token of SmolLM2's tokenizer on English; others have fewer, so a forecast is rather too low for them.
 BYTES_PER_TOKEN = 4
 TEMPLATE_TOKENS = 35  # what SmolLM2's chat template writes around a row in both passes
-# Of the rate of a plain matrix product. Measured with SmolLM2-135M on two cores: benchmarks/scorers.md.
-EFFICIENCY = 0.6
+# Of the rate of a plain matrix product, measured with SmolLM2-135M on one core: 552 tokens/s where a product makes 219
+# GFLOP/s in float32, 1,526 at 1,600 in bfloat16 with matrix tiles (benchmarks/scorers.md).
+EFFICIENCY = {"float32": 0.65, "bfloat16": 0.25}
 JUDGE_SECONDS = 1.0  # per request, assumed; nobody knows before asking
 
 
@@ -267,7 +268,10 @@ def _measure(
 ) -> Callable[[list[Turns], float], tuple[np.ndarray, dict[str, Any]]]:
     if isinstance(scorer, IfdScorer):
         ifd = Ifd.of(
-            scorer.model or recipe.model, trust_remote_code=recipe.train.trust_remote_code, window=scorer.window
+            scorer.model or recipe.model,
+            trust_remote_code=recipe.train.trust_remote_code,
+            window=scorer.window,
+            dtype=scorer.precision,
         )
         return lambda turns, _: ifd.score(turns, folder=folder, quiet=quiet)
     prices = (scorer.input_per_million, scorer.output_per_million)
@@ -309,7 +313,7 @@ def _ifd_forecast(scorer: IfdScorer, recipe: Recipe, conversations: list[Turns])
     tokens = round(sum(whole) * rows / max(len(whole), 1))
     # weights at rest have two bytes each; a forward pass multiplies and adds each once per token
     weights = sum(f.stat().st_size for f in model.path.glob("*.safetensors")) / 2
-    minutes = 2 * weights * tokens / (_machine_rate() * EFFICIENCY) / 60
+    minutes = 2 * weights * tokens / (_machine_rate(scorer.precision) * EFFICIENCY[scorer.precision]) / 60
     hour = recipe.evaluate.price.machine_hour
     money = None if hour is None else round(minutes / 60 * hour, 4)
     note = "minutes from a short measurement of this machine"
@@ -333,12 +337,12 @@ def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def _machine_rate(seconds: float = 0.2) -> float:
+def _machine_rate(dtype: str, seconds: float = 0.2) -> float:
     """Operations per second of a matrix product of the size small models have, measured."""
     import torch
 
     device = best_device()
-    kind = {"device": device, "dtype": getattr(torch, compute_dtype(device))}
+    kind = {"device": device, "dtype": getattr(torch, dtype)}
     left, right = torch.ones(1024, 576, **kind), torch.ones(576, 1536, **kind)
     left @ right
     started, count = time.perf_counter(), 0

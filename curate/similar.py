@@ -1,8 +1,7 @@
 """Which vectors are alike: all pairs above a cosine, and each row's nearest neighbours.
 
-Vectors are int8, so a dot product is an integer and the same in any order of summation; float32 holds it exactly, since
-no partial sum of two vectors of length 127 goes beyond 127^2 by Cauchy and Schwarz. Floats only propose; what is
-returned is computed from the integers, so the block size changes nothing.
+Vectors are of integers, so a dot product is an integer and the same in any order of summation. Floats only propose;
+what is returned is computed from the integers, so the block size changes nothing.
 
 Up to `EXACT` rows everything is compared with everything. Beyond that, rows are sorted into cells around centroids
 (an inverted file: Jégou, Douze, Schmid 2011, "Product quantization for nearest neighbor search") and a row is compared
@@ -14,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+
+from tamis.embed import coarse
 
 # All pairs of 40,000 rows of 256 dimensions take 4 s on two cores; cells cost that much before they save anything.
 EXACT = 40_000
@@ -34,7 +35,7 @@ def cosine_pairs(
     """Pairs of rows of one group at or above a cosine similarity.
 
     Args:
-        vectors: (n, d) int8, unit length times 127. A row of zeros is like nothing.
+        vectors: (n, d) int8 or int16, all of about one length. A row of zeros is like nothing.
         threshold: cosine.
         groups: (n,) integers; only rows of equal groups are compared. None: one group.
         exact: groups up to this size are compared exhaustively, larger ones by cells.
@@ -66,8 +67,8 @@ def cosines(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     out = np.zeros(len(pairs))
     for start in range(0, len(pairs), 1 << 16):
         i, j = pairs[start : start + (1 << 16)].T
-        dots = np.einsum("ij,ij->i", vectors[i].astype(np.float32), vectors[j].astype(np.float32))
-        out[start : start + (1 << 16)] = np.round(dots.astype(np.float64) / norms[i] / norms[j], _DECIMALS)
+        dots = np.einsum("ij,ij->i", vectors[i].astype(np.float64), vectors[j].astype(np.float64))  # exact below 2^53
+        out[start : start + (1 << 16)] = np.round(dots / norms[i] / norms[j], _DECIMALS)
     return out
 
 
@@ -75,7 +76,7 @@ def nearest(vectors: np.ndarray, k: int, exact: int = EXACT) -> tuple[np.ndarray
     """The k nearest other rows of each row.
 
     Args:
-        vectors: (n, d) int8, n > k.
+        vectors: (n, d) int8, unit vectors times 127, n > k: float32 holds their dot products exactly.
         k: neighbours.
         exact: up to so many rows all are compared; beyond, each with the rows of the `_PROBES` cells around its own.
 
@@ -200,14 +201,14 @@ def _cell_pairs(vectors: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     each cell whose centroid is not farther than the nearest by `_MARGIN` of those. A pair is met if either row visits
     the cell of the other.
     """
-    n = len(vectors)
-    centroids = _centroids(vectors, max(2, round(2 * np.sqrt(n))))
+    n, small = len(vectors), _coarse(vectors)
+    centroids = _centroids(small, max(2, round(2 * np.sqrt(n))))
     wide = centroids.astype(np.float32).T
     spread = np.float32(_MARGIN * np.sqrt((2 - 2 * threshold) / _dimensions(vectors)) * 127 * 127)
     home = np.empty(n, np.int64)
     visitors, visited = [], []
     for start in range(0, n, _BLOCK):
-        dots = vectors[start : start + _BLOCK].astype(np.float32) @ wide
+        dots = small[start : start + _BLOCK].astype(np.float32) @ wide
         best = dots.argmax(1)
         home[start : start + _BLOCK] = best
         row, cell = np.nonzero(dots >= dots[np.arange(len(dots)), best][:, None] - spread)
@@ -232,6 +233,10 @@ def _cell_pairs(vectors: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
             some = others[start : start + _BLOCK]
             i, j = np.nonzero(_unit(vectors[some]) @ target >= threshold - 1e-4)
             yield np.stack([some[i], members[j]], 1)
+
+
+def _coarse(vectors: np.ndarray) -> np.ndarray:
+    return vectors if vectors.dtype == np.int8 else coarse(vectors)
 
 
 def _dimensions(vectors: np.ndarray) -> float:

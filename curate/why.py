@@ -43,6 +43,7 @@ def sentence(row: dict[str, Any]) -> str:
         "semantic": "it means what {witness} means (similarity {similarity:.2f})",
         "leak_exact": "it is the evaluation item {witness}",
         "leak_ngram": "it shares {similarity:.0%} of the words of the evaluation item {witness}",
+        "leak_rephrased": "it asks what the evaluation item {witness} asks (likeness {similarity:.2f})",
         "held_out": "it was held out for evaluation",
         "not_selected": "it came {rank} in the selection order, {beyond} places too late",
     }.get(row["reason"], "of the rule {reason}")

@@ -23,6 +23,7 @@ REASONS = {
     "language": "wrong language",
     "leak_exact": "copies of evaluation items",
     "leak_ngram": "overlap with evaluation items",
+    "leak_rephrased": "rephrased evaluation items",
     "exact": "exact duplicates",
     "near": "near duplicates",
     "semantic": "same meaning",

@@ -1,4 +1,4 @@
-"""Texts to vectors, the same on every run: unique texts, fixed batches sorted by (length, text), int8 at rest.
+"""Texts to vectors, the same on every run: unique texts, fixed batches sorted by (length, text), integers at rest.
 
 lsa       character TF-IDF + SVD; no torch, every language
 static    MiniLM distilled into token vectors (tamis/static.py); English, thousands of rows a second
@@ -34,18 +34,34 @@ PATIENCE_S = 60
 # Texts that the axes of `lsa` are fitted to; more are projected onto them.
 LSA_ROWS = 30_000
 # Raise it when the same text gets another vector: kept vectors of an older method must not be read again.
-METHOD = 2
+METHOD = 3
 # Sets of vectors kept in the cache folder; the oldest goes first.
 KEPT_SETS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Vectors:
-    """Embedded texts. `values` is (n, d) int8: unit vectors times 127. `truncated` is (n,) bool."""
+    """Embedded texts.
 
-    values: np.ndarray
+    Attributes:
+        fine: (n, d) int16, unit vectors times 32767: what pairs are compared by. In int8 one in thirty pairs at a
+            cosine of 0.9 falls on the other side (benchmarks/dedup_speed.md).
+        truncated: (n,) bool, longer than the embedder's window.
+        embedder: its name.
+    """
+
+    fine: np.ndarray
     truncated: np.ndarray
     embedder: str
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """(n, d) int8, unit vectors times 127: what is stored."""
+        return coarse(self.fine)
+
+    def take(self, rows: np.ndarray) -> Vectors:
+        """Some of the rows."""
+        return Vectors(self.fine[rows], self.truncated[rows], self.embedder)
 
 
 def choose(embedder: str, rows: int, english: float) -> str:
@@ -84,29 +100,29 @@ def quantised(texts: list[str], embedder: str, cache: Path | None = None) -> Vec
     """
     unique = sorted(set(texts), key=lambda t: (len(t), t))
     if static.is_static(embedder):
-        values, truncated = _static(unique, embedder), np.zeros(len(unique), bool)
+        fine, truncated = _static(unique, embedder), np.zeros(len(unique), bool)
     else:
         file = cache / f"{_key(unique, embedder)}.npz" if cache else None
         stored = _stored(file)
-        values, truncated = stored or _computed(unique, embedder)
+        fine, truncated = stored or _computed(unique, embedder)
         if file and not stored:
-            _store(file, values, truncated)
+            _store(file, fine, truncated)
     place = {t: i for i, t in enumerate(unique)}
     rows = np.fromiter((place[t] for t in texts), np.int64, len(texts))
-    return Vectors(values[rows], truncated[rows], embedder)
+    return Vectors(fine[rows], truncated[rows], embedder)
 
 
 def _static(texts: list[str], embedder: str) -> np.ndarray:
     model = static.load(embedder)
-    out = np.zeros((len(texts), model.vectors.shape[1]), np.int8)
+    out = np.zeros((len(texts), model.vectors.shape[1]), np.int16)
     for start in range(0, len(texts), 4096):
-        out[start : start + 4096] = to_int8(model.encode(texts[start : start + 4096]))
+        out[start : start + 4096] = to_int16(model.encode(texts[start : start + 4096]))
     return out
 
 
 def _computed(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:
     floats, truncated = _lsa(texts) if embedder == "lsa" else _transformer(texts, embedder)
-    return to_int8(floats), truncated
+    return to_int16(floats), truncated
 
 
 def _key(texts: list[str], embedder: str) -> str:
@@ -127,16 +143,16 @@ def _stored(file: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
     if file is None or not file.is_file():
         return None
     with np.load(file) as stored:
-        return stored["values"], stored["truncated"]
+        return stored["fine"], stored["truncated"]
 
 
-def _store(file: Path, values: np.ndarray, truncated: np.ndarray) -> None:
+def _store(file: Path, fine: np.ndarray, truncated: np.ndarray) -> None:
     """Keep a set. A cache that cannot be written costs time, nothing else."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
         try:
-            np.savez(temporary, values=values, truncated=truncated)
+            np.savez(temporary, fine=fine, truncated=truncated)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -150,10 +166,18 @@ def embed(texts: list[str], embedder: str, cache: Path | None = None) -> np.ndar
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
 
 
-def to_int8(floats: np.ndarray) -> np.ndarray:
-    """Unit vectors times 127, rounded: what comparisons are made of, so that they are sums of integers."""
+def to_int16(floats: np.ndarray) -> np.ndarray:
+    """Unit vectors times 32767, rounded: what comparisons are made of, so that they are sums of integers."""
     norms = np.linalg.norm(floats, axis=1, keepdims=True)
-    return np.rint(floats / np.maximum(norms, 1e-12) * 127).astype(np.int8)
+    return np.rint(floats / np.maximum(norms, 1e-12) * 32767).astype(np.int16)
+
+
+def coarse(fine: np.ndarray) -> np.ndarray:
+    """int16 vectors as int8: a byte a number."""
+    out = np.empty(fine.shape, np.int8)
+    for start in range(0, len(fine), 1 << 16):
+        out[start : start + (1 << 16)] = np.rint(fine[start : start + (1 << 16)] * np.float32(127 / 32767))
+    return out
 
 
 def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -135,7 +135,8 @@ class Decontaminate(Settings):
     coverage: float = Field(default=0.5, gt=0, le=1)
     """A row leaks an item when n-grams shared with it cover more than this share of the item's words."""
     fdr: float | None = Field(default=None, gt=0, lt=1)
-    """False-discovery rate of the calibrated channels."""
+    """Highest false-discovery rate, as estimated, of the search for rephrased items; null does not search for them.
+    A row dropped wrongly costs one row, a leak that stays costs the evaluation: 0.2 is what was measured."""
 
 
 class Deduplicate(Settings):
@@ -194,6 +195,8 @@ class IfdScorer(Budgeted):
     name: Literal["ifd"] = "ifd"
     model: str | None = None
     """A local path or hub id; null takes the recipe's `model`."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is up to three times as fast on processors with matrix tiles; one score in a hundred is 10 % off."""
     window: int = Field(default=1024, ge=32)
     """Tokens of a conversation that are read; longer ones are cut and counted."""
     max_minutes: float = Field(default=60, gt=0)

@@ -57,7 +57,7 @@ def test_the_score_is_the_papers_ratio_over_the_answers_own_tokens(scorer):
 
 def test_the_answer_is_found_by_ids_where_its_text_stands_in_the_prompt_too(scorer):
     example = scorer.example(turns("Say refund. refund", "refund"))
-    (start, end) = example.spans[0]
+    start, end = example.spans[0]
     assert scorer.tokenizer.decode(example.ids[start:end]) == "refund"
     assert end == len(example.ids)  # the last of the three, and the turn's end token is not counted
     assert scorer.tokenizer.decode(example.ids[:start]).endswith("<|im_start|>assistant\n")
@@ -67,7 +67,7 @@ def test_one_row_at_a_time_scores_as_sixteen_do(scorer):
     examples = [scorer.example(t) for t in many()]
     alone = [scorer.measure([e])[0] for e in examples]
     together = [r for start in range(0, len(examples), 16) for r in scorer.measure(examples[start : start + 16])]
-    np.testing.assert_allclose([a.ifd for a in alone], [b.ifd for b in together], rtol=1e-3)  # stated for fp32
+    np.testing.assert_allclose([a.ifd for a in alone], [b.ifd for b in together], rtol=0, atol=1.1e-4)
 
 
 def test_a_score_does_not_depend_on_the_order_of_rows(scorer, monkeypatch, tmp_path):

@@ -230,6 +230,7 @@ def test_a_dry_run_says_rows_tokens_minutes_and_money_and_scores_nothing(data, t
     assert scoring.dry_run(recipe(data, "features")) == []
 
 
+@pytest.mark.slow  # unpacks the packaged model into a cache of its own
 def test_the_forecast_of_tokens_holds_against_the_tokenizer(data, tiny_model):
     pytest.importorskip("transformers")
     from tamis.curate.ifd import Ifd, tokens_of
