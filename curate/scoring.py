@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tamis.curate import budget, judge, quality
 from tamis.curate.ifd import Ifd
 from tamis.endpoint import Endpoint, require_consent
 from tamis.errors import RecipeError, require
+from tamis.machine import product_rate
 from tamis.models import best_device, resolve
 from tamis.prompt import conversation
 from tamis.recipe import FeaturesScorer, IfdScorer, JudgeScorer, Recipe
@@ -313,7 +313,8 @@ def _ifd_forecast(scorer: IfdScorer, recipe: Recipe, conversations: list[Turns])
     tokens = round(sum(whole) * rows / max(len(whole), 1))
     # weights at rest have two bytes each; a forward pass multiplies and adds each once per token
     weights = sum(f.stat().st_size for f in model.path.glob("*.safetensors")) / 2
-    minutes = 2 * weights * tokens / (_machine_rate(scorer.precision) * EFFICIENCY[scorer.precision]) / 60
+    rate = product_rate(best_device(), scorer.precision, 1024, 576, 1536)  # the shape small models have
+    minutes = 2 * weights * tokens / (rate * EFFICIENCY[scorer.precision]) / 60
     hour = recipe.evaluate.price.machine_hour
     money = None if hour is None else round(minutes / 60 * hour, 4)
     note = "minutes from a short measurement of this machine"
@@ -335,20 +336,3 @@ def _judge_forecast(scorer: JudgeScorer, conversations: list[Turns]) -> Forecast
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
-
-
-def _machine_rate(dtype: str, seconds: float = 0.2) -> float:
-    """Operations per second of a matrix product of the size small models have, measured."""
-    import torch
-
-    device = best_device()
-    kind = {"device": device, "dtype": getattr(torch, dtype)}
-    left, right = torch.ones(1024, 576, **kind), torch.ones(576, 1536, **kind)
-    left @ right
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        left @ right
-        if device != "cpu":
-            torch.cuda.synchronize()
-        count += 1
-    return 2.0 * 1024 * 576 * 1536 * count / (time.perf_counter() - started)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import io
@@ -21,7 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -403,7 +404,7 @@ def _from_gguf(name: str, file: Path, source: Literal["local", "packaged"]) -> R
     try:
         sha256 = str(read_json(folder / IDENTITY)["sha256"])
     except (OSError, ValueError, KeyError):
-        _build_cache(file, folder)
+        build_once(folder, functools.partial(_unpack, file))
         sha256 = str(read_json(folder / IDENTITY)["sha256"])
     return ResolvedModel(name, folder, source, sha256)
 
@@ -421,8 +422,17 @@ def _file_identity(file: Path) -> str:
     return sha256
 
 
-def _build_cache(file: Path, folder: Path) -> None:
-    """Dequantise into a sibling folder, then rename: a killed build leaves nothing that could be taken for whole."""
+def build_once(folder: Path, build: Callable[[Path], None], hint: str = "set TAMIS_CACHE to a writable folder") -> None:
+    """Build a cached folder beside its place, then rename: a killed build leaves nothing that could be taken for whole.
+
+    Args:
+        folder: its place, below `cache_folder()`.
+        build: fills the folder that it is given.
+        hint: what helps where the cache cannot be written.
+
+    Raises:
+        RecipeError: the cache cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -431,19 +441,21 @@ def _build_cache(file: Path, folder: Path) -> None:
             "the model cache cannot be written",
             where=str(folder.parent),
             why=error.strerror or str(error),
-            hint="set TAMIS_CACHE to a writable folder",
+            hint=hint,
         ) from None
     try:
-        _dequantise(file, temporary)
-        write_json(
-            temporary / IDENTITY,
-            {"sha256": weights_sha256(temporary), "source_file": file.name, "source_sha256": file_sha256(file)},
-        )
+        build(temporary)
         temporary.chmod(0o755)  # mkdtemp makes private folders; a cache may be shared
         with contextlib.suppress(OSError):  # another process was faster: its folder has the same content
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    _dequantise(file, folder)
+    identity = {"sha256": weights_sha256(folder), "source_file": file.name, "source_sha256": file_sha256(file)}
+    write_json(folder / IDENTITY, identity)
 
 
 def _dequantise(file: Path, folder: Path) -> None:

@@ -12,15 +12,12 @@ space anyway, so the tokens are the same. A row's vector does not depend on the 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 import json
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ import numpy as np
 from scipy import sparse
 
 from tamis.errors import UserError, require
-from tamis.models import cache_folder
+from tamis.models import build_once, cache_folder
 from tamis.run import file_sha256
 
 log = logging.getLogger(__name__)
@@ -139,24 +136,8 @@ def distilled() -> Path:
     folder = cache_folder() / "static" / hashlib.sha256(identity.encode()).hexdigest()[:24]
     if folder.is_dir():
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UserError(
-            "the model cache cannot be written",
-            where=str(folder.parent),
-            why=error.strerror or str(error),
-            hint="set TAMIS_CACHE to a writable folder, or embedder: lsa",
-        ) from None
-    try:
-        log.info("distilling MiniLM into a static embedder, once")
-        _distil(source, temporary)
-        temporary.chmod(0o755)  # mkdtemp makes private folders; a cache may be shared
-        with contextlib.suppress(OSError):  # another process was faster
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    log.info("distilling MiniLM into a static embedder, once")
+    build_once(folder, functools.partial(_distil, source), "set TAMIS_CACHE to a writable folder, or embedder: lsa")
     return folder
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from tamis.machine import product_rate
 from tamis.train.plan import Plan, Shape
 
 # Of the rate of one plain matrix product: what a training step reaches beside it (norms, attention, optimizer, 4-bit
 # weights unpacked twice a step). Measured with SmolLM2-135M in NF4 on two cores: benchmarks/demo.md.
 EFFICIENCY = 0.5
-MEASURE_SECONDS = 0.3
 
 
 def computed_tokens(plan: Plan, lengths: Sequence[int], shared: int) -> float:
@@ -41,24 +40,6 @@ def flops(plan: Plan, shape: Shape, tokens: float, loss_tokens: int) -> float:
     return passes * (tokens * shape.linear + loss_tokens * head)
 
 
-def machine_rate(plan: Plan, shape: Shape, tokens: int) -> float:
-    """Operations per second of a product of the model's own shape (tokens x hidden x intermediate), measured."""
-    import torch
-
-    torch.set_num_threads(plan.threads)
-    kind = {"device": plan.device, "dtype": getattr(torch, plan.compute)}
-    left, right = torch.ones(tokens, shape.hidden, **kind), torch.ones(shape.hidden, shape.intermediate, **kind)
-    for _ in range(3):
-        left @ right
-    _finish(plan.device)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < MEASURE_SECONDS:
-        left @ right
-        count += 1
-        _finish(plan.device)
-    return 2.0 * tokens * shape.hidden * shape.intermediate * count / (time.perf_counter() - started)
-
-
 def training_seconds(
     plan: Plan, shape: Shape, lengths: Sequence[int], loss_tokens: int, shared: int, rate: float | None = None
 ) -> float:
@@ -74,13 +55,5 @@ def training_seconds(
     """
     tokens = computed_tokens(plan, lengths, shared)
     per_batch = max(int(tokens * plan.micro_batch / len(lengths)), 1)
-    rate = rate or machine_rate(plan, shape, per_batch)
+    rate = rate or product_rate(plan.device, plan.compute, per_batch, shape.hidden, shape.intermediate)
     return plan.epochs * flops(plan, shape, tokens, loss_tokens) / (EFFICIENCY * rate)
-
-
-def _finish(device: str) -> None:
-    """Wait for a GPU, which is only told what to do."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
