@@ -44,7 +44,7 @@ fix: $(VENV)/.installed ## mend what ruff can mend
 
 types: $(VENV)/.installed ## mypy and its view of the folders as one package
 	@rm -rf .types && mkdir -p .types/tamis
-	@ln -s $(addprefix $(CURDIR)/,curate train evaluate reports) $(CURDIR)/tamis/*.py .types/tamis/
+	@ln -s $(addprefix $(CURDIR)/,curate train evaluate reports data) $(CURDIR)/tamis/*.py .types/tamis/
 	$(BIN)/mypy
 
 wheel: $(VENV)/.installed ## build the wheel

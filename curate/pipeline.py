@@ -326,7 +326,8 @@ class _Work:
         # A row that a reviewer wants kept is not held out, nor are its twins.
         wanted = {int(component[self.index_of[id_]]) for id_ in self.reviewed}
         usable = usable[[int(component[i]) not in wanted for i in usable.tolist()]]
-        pool = sample.Pool([self.ids[i] for i in usable], *[np.zeros(0)] * 3, [], {})  # type: ignore[arg-type]
+        none = np.zeros(0)
+        pool = sample.Pool([self.ids[i] for i in usable], none, none, none, [], {})
         target, picked = round(share * len(usable)), set()  # type: tuple[int, set[int]]
         sizes = collections.Counter(component[usable].tolist())
         taken = 0
@@ -508,7 +509,9 @@ class _Work:
         for method in dict.fromkeys((settings.method, "random")):
             ranked, groups = sample.order(pool, method, seed, settings.clusters)
             if method == settings.method:
-                final, kept = sample.take(pool, ranked, settings.size, dict(settings.quota), self._must())
+                final, kept = sample.take(
+                    pool, ranked, settings.size, {str(k): q for k, q in settings.quota.items()}, self._must()
+                )
                 self.clusters = len(set(groups.tolist()) - {-1})
                 for place, j in enumerate(final.tolist()):
                     i = self.index_of[pool.ids[j]]

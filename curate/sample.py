@@ -166,7 +166,8 @@ def take(
             where="curate.select",
             hint=f"set curate.select.size to {len(front)} or more, or lower quota.min",
         )
-    rest, back = [], []
+    rest: list[int] = []
+    back: list[int] = []
     counts = {field: {} for field in quota}  # type: dict[str, dict[str | None, int]]
     for i in front:
         for field in quota:

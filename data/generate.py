@@ -84,7 +84,7 @@ def build() -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, 
     """All rows, the evaluation items and the truth."""
     phrases, b = load(), Builder()
     intents = sorted(phrases)
-    items = []
+    items: list[dict[str, Any]] = []
     base: list[tuple[str, str, str]] = []
     # A ticket with the words of an opposite would be its true copy and blur the planted truth.
     taken = {_bag(pair[side]) for pair in _yaml("opposites") for side in ("a", "b")}

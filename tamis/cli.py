@@ -271,9 +271,10 @@ def run_recipe(
 @app.command()
 def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """The loop on built-in data, offline: 300 rows chosen against 300 drawn at random."""
-    from tamis import data, loop
+    from tamis import loop
+    from tamis.data import generate  # beside which the recipe lies, in a wheel too
 
-    recipe = Recipe.load(Path(next(iter(data.__path__))) / "demo_recipe.yaml")
+    recipe = Recipe.load(Path(generate.__file__).with_name("demo_recipe.yaml"))
     arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
     _work_through(recipe, Run(run or Path("runs") / "demo"), arms, quiet, dry_run, as_json)
 

@@ -44,8 +44,8 @@ class Vectors:
     """Embedded texts.
 
     Attributes:
-        fine: (n, d) int16, unit vectors times 32767: what pairs are compared by. In int8 one in thirty pairs at a
-            cosine of 0.9 falls on the other side (benchmarks/dedup_speed.md).
+        fine: (n, d) int16, unit vectors times 32767: what pairs are compared by. int8 would round some
+            pairs over a threshold.
         truncated: (n,) bool, longer than the embedder's window.
         embedder: its name.
     """
@@ -163,13 +163,13 @@ def _store(file: Path, fine: np.ndarray, truncated: np.ndarray) -> None:
 def embed(texts: list[str], embedder: str, cache: Path | None = None) -> np.ndarray:
     """Unit vectors of texts as floats: (n, d) float32. `auto` counts as `lsa` (no language is known here)."""
     values = quantised(texts, "lsa" if embedder == "auto" else embedder, cache).values.astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9))
 
 
 def to_int16(floats: np.ndarray) -> np.ndarray:
     """Unit vectors times 32767, rounded: what comparisons are made of, so that they are sums of integers."""
     norms = np.linalg.norm(floats, axis=1, keepdims=True)
-    return np.rint(floats / np.maximum(norms, 1e-12) * 32767).astype(np.int16)
+    return np.asarray(np.rint(floats / np.maximum(norms, 1e-12) * 32767), np.int16)
 
 
 def coarse(fine: np.ndarray) -> np.ndarray:

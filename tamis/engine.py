@@ -76,7 +76,7 @@ def map_records(
         return result.empty_table()
     dtype = DataType.struct({f.name: DataType.from_arrow_type(f.type) for f in result})
 
-    @daft.func.batch(return_dtype=dtype, batch_size=morsel, use_process=False)
+    @daft.func.batch(return_dtype=dtype, batch_size=morsel, use_process=False)  # type: ignore[untyped-decorator]
     def run(*series: daft.Series) -> pa.Array:
         rows = pa.table({n: s.to_arrow() for n, s in zip(columns, series, strict=True)})
         out = function(rows).select(result.names).cast(result).combine_chunks()

@@ -70,7 +70,7 @@ class StaticModel:
         if self.unknown >= 0:
             counts.data[counts.indices == self.unknown] = 0
         sums: np.ndarray = counts @ self.vectors
-        return sums / np.maximum(np.asarray(counts.sum(1)), 1).astype(np.float32)
+        return np.asarray(sums / np.maximum(np.asarray(counts.sum(1)), 1).astype(np.float32))
 
 
 def _counts(codes: np.ndarray, starts: np.ndarray, width: int) -> sparse.csr_matrix:
@@ -87,7 +87,7 @@ def is_static(embedder: str) -> bool:
     if not config.is_file():
         return False
     try:
-        return json.loads(config.read_bytes()).get("model_type") == "model2vec"
+        return bool(json.loads(config.read_bytes()).get("model_type") == "model2vec")
     except (ValueError, AttributeError):
         return False
 
@@ -172,4 +172,4 @@ def _principal(points: np.ndarray) -> np.ndarray:
     _, axes = np.linalg.eigh(centred.T @ centred)
     scores = centred @ axes[:, ::-1][:, :DIMENSIONS]
     signs = np.sign(scores[np.abs(scores).argmax(0), np.arange(scores.shape[1])])
-    return scores * signs
+    return np.asarray(scores * signs)

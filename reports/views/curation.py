@@ -14,11 +14,12 @@ from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 
 found = page_state.chosen()
-view, run, funnel = found.view, found.run, found.view.funnel
+view, run = found.view, found.run
 st.title("Curation")
-if funnel is None or not ledger_query.ledger_file(run).is_file():
+if view.funnel is None or not ledger_query.ledger_file(run).is_file():
     page_state.nothing("Nothing has been curated yet.", view)
     st.stop()
+funnel = view.funnel
 
 
 def overview() -> None:
@@ -139,7 +140,7 @@ def score_figure() -> None:
     stacks = [("kept", "bar", bins["kept"]), ("dropped", "grid", bins["dropped"])]
     svg = figures.histogram(bins["edges"], stacks, written.number, f"rows by score {name}", limit=limit)
     section(svg, "histogram")
-    if limit is not None:
+    if threshold is not None and limit is not None:
         would = ledger_query.what_if(run, name, threshold)
         st.caption(
             f"Below {threshold:.3f} lie {written.count(would['kept'])} of the {written.count(funnel.kept)} kept rows "

@@ -19,7 +19,7 @@ st.title("Examples")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Indexing the training rows")
-def index(path, verdict, at):
+def index(path: str, verdict: str, at: object) -> nearest.Index:
     return nearest.build(found.run, verdict)
 
 

@@ -1,5 +1,7 @@
 """First page: the verdict, the numbers behind it, the gates, and how the systems compare."""
 
+from typing import Literal
+
 import streamlit as st
 
 from tamis.reports import html_parts as parts
@@ -38,6 +40,7 @@ def cards() -> None:
             # Streamlit looks for an ASCII minus to know which way the arrow points
             delta = f"{change.replace(written.MINUS, '-')} to {view.baseline}"
         with column, st.container(border=True):
+            colour: Literal["inverse", "normal", "off"]
             colour = "inverse" if name.direction == "down" else "normal" if name.direction == "up" else "off"
             st.metric(name.label, mine.text, delta, delta_color=colour, help=mine.how or None)
             st.caption(f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval")
