@@ -44,11 +44,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             number = len(self.server.seen)
             self.server.in_flight += 1
             self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
+        self.counted = True
         try:
             self.server.script(self, number)
         finally:
-            with self.server.lock:
-                self.server.in_flight -= 1
+            self.leave()
+
+    def leave(self):
+        """No longer in flight. A script that counts says so before its last byte: the client may ask again at once."""
+        with self.server.lock:
+            self.server.in_flight -= self.counted
+            self.counted = False
 
     def status(self, code, text="", **headers):
         self.send_response(code)
@@ -230,7 +236,9 @@ def test_an_endless_answer_is_cut(server, monkeypatch):
 def test_answers_come_in_the_order_of_the_questions_and_no_more_at_once_than_allowed(server):
     def script(handler, number):
         asked = server.seen[number - 1][1]["messages"][0]["content"]
-        handler.stream(0.02 * (number % 3), event(asked), event(finish="stop"))
+        time.sleep(0.02 * (number % 3))
+        handler.leave()
+        handler.stream(event(asked), event(finish="stop"))
 
     server.script = script
     address = f"http://127.0.0.1:{server.server_port}/v1/chat/completions"
