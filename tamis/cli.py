@@ -191,7 +191,8 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     if found["funnel"]:
         kept, read = found["funnel"]["kept"], found["funnel"]["read"]
         lines.append(f"kept {kept:,} of {read:,} rows; {found['seconds']:.0f} s in all")
-    systems = found["comparison"]["systems"]
+    # what was trained first: of more systems than there is room for, these are what the run is about
+    systems = sorted(found["comparison"]["systems"], key=lambda s: s["system"] not in ("tuned", "merged"))
     for system in systems[:_ROOM]:
         main = system["metrics"].get("accuracy") or next(iter(system["metrics"].values()))
         if main["lower"] is not None:
