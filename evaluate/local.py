@@ -39,6 +39,7 @@ from tamis.run import file_sha256, package_version
 
 MIN_PREFIX = 8  # tokens; below it, copying the prefix costs more than computing it
 REFERENCE_CHUNK = 32  # reference tokens scored at a time: bounds the logits held (batch x chunk x vocabulary)
+WIDTHS = 8  # oneDNN makes a kernel for every new shape, which is slower than the tokens saved
 PACKED = 8  # prompts that share a row when labels are scored; more waste time on what they must not see
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the calibration of label likelihoods
 DECODING = {"strategy": "greedy", "temperature": 0}
@@ -165,11 +166,12 @@ class Runner:
         return out.logits if torch.is_tensor(keep) else out.logits[:, -keep:]
 
     def prefill(self, prompts: Sequence[list[int]]) -> State:
-        """Read the prompts (without the prefix), padded on the left."""
+        """Read the prompts (without the prefix), padded on the left to a multiple of `WIDTHS`."""
         import torch
 
         device = self.engine.model.device
         width = max(len(p) for p in prompts)
+        width += -width % WIDTHS
         pad = self.engine.tokenizer.pad_token_id or 0
         ids = torch.full((len(prompts), width), pad, device=device)
         mask = torch.ones((len(prompts), len(self.prefix) + width), dtype=torch.long, device=device)

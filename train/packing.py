@@ -9,7 +9,11 @@ tokens. In a causal model these tokens have the same states in every row, so one
 backward: an exact saving, not an approximation. No token is padding, so batches need no grouping by length.
 
 A mask keeps each row to the prefix and itself; positions count on from the prefix in every row. Whether a model really
-honours mask and positions is measured before training (`sft.packing_error`), not assumed.
+honours mask and positions is measured before training (`sft.packs`), not assumed.
+
+Lengths are rounded up, because oneDNN makes a kernel for every shape that it meets, and keeps it. SmolLM2-135M in bf16
+with 8 rows a step, two cores: 2.4 GB after 30 steps and growing, and 2.0 GB after 45 with lengths in steps of 32, at
+the same speed.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from typing import Any
 
 from tamis.train.labels import IGNORED
 
+PACKED_LENGTHS = 32
+PADDED_LENGTHS = 8
 
 def shared_prefix(rows: Sequence[dict[str, Any]]) -> int:
     """How many leading tokens all rows have in common and may share.
@@ -45,7 +51,7 @@ def shared_prefix(rows: Sequence[dict[str, Any]]) -> int:
 
 @dataclasses.dataclass
 class PackingCollator:
-    """Rows into one sequence.
+    """Rows into one sequence, filled up to a multiple of `PACKED_LENGTHS` with tokens that no row sees.
 
     Returns tensors of batch size 1: `input_ids`, `labels`, `position_ids` [1, T], `attention_mask` [1, 1, T, T] (bool,
     true where a query, third axis, may look at a key) and `rows` [B], the places of the rows in the data set.
@@ -62,6 +68,11 @@ class PackingCollator:
             labels += row["labels"][shared:]
             positions += range(shared, len(row["input_ids"]))
             owners += [owner] * (len(row["input_ids"]) - shared)
+        if filling := -len(ids) % PACKED_LENGTHS:  # a row of its own, without labels
+            ids += [ids[0]] * filling
+            labels += [IGNORED] * filling
+            positions += range(shared, shared + filling)
+            owners += [len(rows) + 1] * filling
         of = torch.tensor(owners)
         visible = (of[None, :] == of[:, None]) | (of[None, :] == 0)
         return {
@@ -75,7 +86,7 @@ class PackingCollator:
 
 @dataclasses.dataclass
 class PaddingCollator:
-    """Rows side by side, padded at the right: for models or lengths that packing does not suit.
+    """Rows side by side, padded at the right to a multiple of `PADDED_LENGTHS`: where packing does not suit.
 
     Returns tensors `input_ids`, `labels`, `attention_mask` [B, longest] and `rows` [B].
     """
@@ -86,6 +97,7 @@ class PaddingCollator:
         import torch
 
         longest = max(len(row["input_ids"]) for row in rows)
+        longest += -longest % PADDED_LENGTHS
         gaps = [longest - len(row["input_ids"]) for row in rows]
         pairs = list(zip(rows, gaps, strict=True))
         return {

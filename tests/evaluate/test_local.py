@@ -53,6 +53,7 @@ def test_greedy_answers_are_those_of_transformers_generate(setting):
     assert len(set(ours)) > 1
 
 
+@pytest.mark.usefixtures("exact_arithmetic")
 def test_a_shared_prefix_changes_no_answer_and_no_likelihood(setting):
     given = setting(system="You sort the mail of a shop.")
     system = made(given)

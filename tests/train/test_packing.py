@@ -80,22 +80,72 @@ def test_what_a_row_says_does_not_depend_on_its_neighbours(model: Any) -> None:
         batch = PackingCollator()(rows)
         with torch.no_grad():
             logits = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "position_ids")}).logits[0]
-        answers.append(logits[-6:])  # the last row's own tokens
+        before = sum(len(row["input_ids"]) - 4 for row in rows[:2]) + 4  # of the prefix and the other rows
+        answers.append(logits[before : before + 6])
 
     assert torch.allclose(*answers, atol=1e-4)
 
 
-def test_a_model_that_ignores_the_mask_is_found_out(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tamis.train import sft
+def test_lengths_come_in_steps_and_no_row_sees_the_filling() -> None:
+    packed, padded = PackingCollator()(ROWS), PaddingCollator(0)(ROWS)
+
+    assert packed["input_ids"].shape == (1, 32) and padded["input_ids"].shape == (3, 16)
+    real = 4 + 4 + 4 + 6  # the prefix, and what each row has of its own
+    assert not packed["attention_mask"][0, 0, :real, real:].any()
+    assert packed["attention_mask"][0, 0].any(-1).all()  # a query that may look at nothing would be a NaN
+    assert (packed["labels"][0, real:] == IGNORED).all() and (padded["labels"][:, 10:] == IGNORED).all()
+
+
+def _rows() -> list[Any]:
     from tamis.train.labels import Row
 
-    rows = [Row(str(i), r["input_ids"], r["labels"], len(r["input_ids"]), 2, 0) for i, r in enumerate(ROWS)]
-    assert sft.packing_error(model, rows) < 1e-4
+    return [Row(str(i), r["input_ids"], r["labels"], len(r["input_ids"]), 2, 0) for i, r in enumerate(ROWS)]
 
+
+def _deafen(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = type(model).forward
 
     def deaf(self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model), "forward", deaf)
-    assert sft.packing_error(model, rows) > sft.PACKING_TOLERANCE
+
+
+def test_a_model_that_ignores_the_mask_is_found_out(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tamis.train import sft
+
+    assert sft.batching_error(model, ROWS, PackingCollator()) < 1e-4
+    assert sft.packs(model, _rows())
+
+    _deafen(model, monkeypatch)
+    assert not sft.packs(model, _rows())
+
+
+def test_rounding_that_padding_makes_too_is_no_reason_not_to_pack(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import copy
+
+    from tamis.train import sft
+
+    coarse = copy.deepcopy(model).bfloat16()
+    monkeypatch.setattr(sft, "PACKING_TOLERANCE", 0.0)
+    assert sft.batching_error(coarse, ROWS, PackingCollator()) > 0
+    assert sft.packs(coarse, _rows())
+
+    _deafen(coarse, monkeypatch)
+    assert not sft.packs(coarse, _rows())
+
+
+def test_a_model_that_takes_no_four_dimensional_mask_is_not_packed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tamis.train import sft
+
+    forward = type(model).forward
+
+    def narrow(self: Any, *args: Any, attention_mask: Any, **kwargs: Any) -> Any:
+        if attention_mask.dim() != 2:
+            raise ValueError("a mask of shape (batch, tokens) is wanted")
+        return forward(self, *args, attention_mask=attention_mask, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", narrow)
+    assert not sft.packs(model, _rows())
