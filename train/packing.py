@@ -27,6 +27,7 @@ from tamis.train.labels import IGNORED
 PACKED_LENGTHS = 32
 PADDED_LENGTHS = 8
 
+
 def shared_prefix(rows: Sequence[dict[str, Any]]) -> int:
     """How many leading tokens all rows have in common and may share.
 

@@ -89,11 +89,13 @@ def test_what_a_row_says_does_not_depend_on_its_neighbours(model: Any) -> None:
 def test_lengths_come_in_steps_and_no_row_sees_the_filling() -> None:
     packed, padded = PackingCollator()(ROWS), PaddingCollator(0)(ROWS)
 
-    assert packed["input_ids"].shape == (1, 32) and padded["input_ids"].shape == (3, 16)
+    assert packed["input_ids"].shape == (1, 32)
+    assert padded["input_ids"].shape == (3, 16)
     real = 4 + 4 + 4 + 6  # the prefix, and what each row has of its own
     assert not packed["attention_mask"][0, 0, :real, real:].any()
     assert packed["attention_mask"][0, 0].any(-1).all()  # a query that may look at nothing would be a NaN
-    assert (packed["labels"][0, real:] == IGNORED).all() and (padded["labels"][:, 10:] == IGNORED).all()
+    assert (packed["labels"][0, real:] == IGNORED).all()
+    assert (padded["labels"][:, 10:] == IGNORED).all()
 
 
 def _rows() -> list[Any]:
@@ -121,9 +123,7 @@ def test_a_model_that_ignores_the_mask_is_found_out(model: Any, monkeypatch: pyt
     assert not sft.packs(model, _rows())
 
 
-def test_rounding_that_padding_makes_too_is_no_reason_not_to_pack(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounding_that_padding_makes_too_is_no_reason_not_to_pack(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import copy
 
     from tamis.train import sft
