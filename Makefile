@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test test-all check fix types wheel clean
+.PHONY: help demo app test test-all test-install check fix types bench wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: $(VENV)/.installed ## set up if needed, then the default tests (no GPU, no
 test-all: $(VENV)/.installed ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not network"
 
+test-install: $(VENV)/.installed ## build the wheel and use it in fresh environments (asks the package registry)
+	$(BIN)/python -m pytest -m network tests/tamis/test_install.py
+
 check: $(VENV)/.installed types ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +49,12 @@ types: $(VENV)/.installed ## mypy and its view of the folders as one package
 	@rm -rf .types && mkdir -p .types/tamis
 	@ln -s $(addprefix $(CURDIR)/,curate train evaluate reports data) $(CURDIR)/tamis/*.py .types/tamis/
 	$(BIN)/mypy
+
+# Those that need no peer in an environment of its own, and no hour. Each file says how to run it, the .md beside it
+# what came out and on which machine.
+BENCHMARKS := inspect coverage personal vietnamese decontamination
+bench: $(VENV)/.installed ## the benchmarks that need no peer; the others say how to run them
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 wheel: $(VENV)/.installed ## build the wheel
 	$(BIN)/python -m build --wheel
