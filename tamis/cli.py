@@ -320,7 +320,8 @@ def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json:
         funnel = loop.prepare(folder, settings, arms, quiet=quiet)
         summaries = loop.evaluate(folder, settings, arms, quiet=quiet)
         found = {"funnel": funnel, **loop.conclude(folder, settings)}
-    found |= {"skipped": all(s["skipped"] for s in summaries), "seconds": time.monotonic() - started}
+    skipped = all(s["skipped"] for s in summaries) and not found["changed"]
+    found |= {"skipped": skipped, "seconds": time.monotonic() - started}
     _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
 
 

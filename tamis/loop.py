@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import tempfile
 import time
@@ -46,7 +47,8 @@ def run_all(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
         quiet: no progress.
 
     Returns:
-        {funnel, arms: {name: training summary}, comparison, verdict (None without a gate), seconds, skipped}.
+        {funnel, arms: {name: training summary}, comparison, verdict (None without a gate), report, changed (whether
+        the run now says something else than before), seconds, skipped (nothing was done and nothing changed)}.
     """
     started = time.monotonic()
     funnel = prepare(run, recipe, arms, quiet=quiet)
@@ -57,7 +59,8 @@ def run_all(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
         and all(t["skipped"] for t in trained.values())
         and all(s["skipped"] for s in evaluated)
     )
-    result = {"funnel": funnel, "arms": trained, **conclude(run, recipe), "skipped": skipped}
+    concluded = conclude(run, recipe)
+    result = {"funnel": funnel, "arms": trained, **concluded, "skipped": skipped and not concluded["changed"]}
     result["seconds"] = time.monotonic() - started
     return result
 
@@ -209,18 +212,36 @@ def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: boo
 
 
 def conclude(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """Compare what was evaluated, judge it if there is a policy, and write the reports."""
+    """Compare what was evaluated, judge it if there is a policy, and write the reports.
+
+    Returns:
+        {comparison, verdict (None without a gate), report, changed}. Comparing takes no stage's work, so it is done
+        every time; `changed` tells whether it came to another result (another policy, another price) or to its first.
+    """
     from tamis.evaluate.compare import compare
     from tamis.reports.markdown import write_markdown
     from tamis.reports.page_html import write_html
     from tamis.reports.report_json import write_report_json
 
+    before = _said(run)
     comparison = compare(run, recipe)
     verdict = judge(run, recipe.gate) if recipe.gate else None
     page = write_html(run)
     write_markdown(run)
     write_report_json(run)
-    return {"comparison": comparison, "verdict": verdict, "report": page}
+    return {"comparison": comparison, "verdict": verdict, "report": page, "changed": _said(run) != before}
+
+
+def _said(run: Run) -> list[Any]:
+    """What the files of a conclusion say, the day of judging apart: null for one that is not there, or not whole."""
+    found: list[Any] = [(run.report / "report.html").is_file()]
+    for file in (run.comparison, run.verdict):
+        try:
+            said = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            said = None
+        found.append(said and {key: value for key, value in said.items() if key != "judged"})
+    return found
 
 
 def judge(run: Run, policy: str | Path, arm: str | None = None) -> dict[str, Any]:

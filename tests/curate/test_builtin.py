@@ -135,18 +135,6 @@ def test_a_rerun_does_nothing(run):
     assert (run.curate / "ledger.parquet").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize(("files", "morsel"), [(2, 8192), (7, 100)])
-def test_the_ledger_does_not_depend_on_split_order_or_morsels(run, tmp_path, files, morsel):
-    lines = (DATA / "tickets.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[::-1]
-    (tmp_path / "in").mkdir()
-    for i in range(files):
-        (tmp_path / "in" / f"{i}.jsonl").write_text("".join(lines[i::files]), encoding="utf-8")
-    other = Run(tmp_path / "run")
-    curate(other, recipe(tmp_path / "in"), quiet=True, morsel=morsel)
-    tables = [pq.read_table(r.curate / "ledger.parquet").drop_columns(["file", "line"]) for r in (run, other)]
-    assert [c for c in tables[0].column_names if not tables[0][c].equals(tables[1][c])] == []
-
-
 def test_data_is_what_its_generator_makes():
     from tamis.data.generate import build
 

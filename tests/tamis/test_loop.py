@@ -1,6 +1,7 @@
 """The whole line on a tiny model: raw rows in, a verdict and a report out, and nothing done twice."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,21 @@ def test_a_second_run_does_nothing(finished):
     before = {p: p.stat().st_mtime_ns for p in run.path.rglob("stage.json")}
     assert run_all(run, recipe, arms, quiet=True)["skipped"]
     assert {p: p.stat().st_mtime_ns for p in run.path.rglob("stage.json")} == before
+
+
+def test_another_policy_is_a_change_although_no_stage_has_work(finished):
+    run, recipe, arms, found = finished
+    Path(recipe.gate).write_text(POLICY.replace("0.99", "0.0"))
+
+    again = run_all(run, recipe, arms, quiet=True)
+
+    assert again["verdict"] != found["verdict"]
+    assert again["skipped"] is False
+    assert run_all(run, recipe, arms, quiet=True)["skipped"] is True
+
+
+def test_a_report_that_was_not_written_yet_is_work(finished):
+    run, recipe, arms, _ = finished
+    (run.report / "report.html").unlink()
+
+    assert run_all(run, recipe, arms, quiet=True)["skipped"] is False

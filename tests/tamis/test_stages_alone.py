@@ -1,6 +1,9 @@
 """`tamis train` and `tamis evaluate` one after the other, and evaluation of what Tamis did not train."""
 
 import json
+import resource
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -84,6 +87,35 @@ def test_evaluation_goes_on_and_then_everything_is_done(folder, trained):
     # a run folder is enough: it holds its recipe
     again = json.loads(tamis("run", folder / "run", "--quiet", "--json").stdout)
     assert again["skipped"] is True
+
+
+def test_a_second_run_says_so_and_imports_neither_torch_nor_evaluate(folder, trained):
+    """The real command in a process of its own; Python itself says what it imports."""
+    tamis("run", folder / "run", "--quiet")
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in stage_files(folder / "run")}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tamis.cli", "run", str(folder / "run"), "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert done.stdout.startswith("nothing changed, nothing done\n")
+    assert "tamis.loop" in imported
+    assert {"torch", "transformers", "evaluate", "sentence_transformers", "sklearn", "daft"} & imported == set()
+    assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in stage_files(folder / "run")} == before
+    # Processor time, for a busy machine changes the time on the wall. Measured: 1 s.
+    assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < 5
+
+
+def stage_files(run):
+    """Everything that stages wrote, and conclusions did not."""
+    return [p for part in ("curate", "arms") for p in (run / part).rglob("*") if p.is_file()]
 
 
 def test_an_adapter_that_tamis_did_not_train_needs_only_an_evaluation_file(folder, trained, tiny_model):

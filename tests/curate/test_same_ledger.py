@@ -1,0 +1,186 @@
+"""One data set, one ledger: however its lines are split, shuffled, cut into morsels, and whoever works on them.
+
+The built-in data, so that every stage has something to drop. `file` and `line` say where a row stands and are all that
+may differ; that they then still lead to the row is checked too. Where the files are the same, so is every byte.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tamis import data, embed
+from tamis.curate.pipeline import curate
+from tamis.recipe import Recipe
+from tamis.run import Run
+
+DATA = Path(next(iter(data.__path__)))
+ROOT = Path(__file__).parents[2]
+# What other stages read, beside the ledger. None of it names a place in a file.
+OTHERS = ("order.parquet", "eval.parquet", "conflicts.parquet", "vectors/part-00000.parquet", "decontamination.json")
+EMBEDDERS = ["lsa", pytest.param(embed.MINILM, marks=pytest.mark.slow)]
+FILES, MORSELS, PARTITIONS = (1, 2, 7), (8192, 100), (1, 2, 7)
+
+
+def recipe(path: Path, embedder: str, engine: Any = "native") -> Recipe:
+    return Recipe.check(
+        {
+            "name": "tickets",
+            "data": {"path": str(path)},
+            "eval": {"path": str(DATA / "eval.jsonl")},
+            "embedder": embedder,
+            "engine": engine,
+            "evaluate": {"task": {"kind": "classify"}},
+            "curate": {"select": {"size": 300, "quota": {"label": {"min": 5}}}},
+        }
+    )
+
+
+def split(lines: list[str], files: int, folder: Path) -> Path:
+    """The lines in another order, dealt out to so many files."""
+    folder.mkdir()
+    shuffled = [lines[i] for i in np.random.default_rng(files).permutation(len(lines))]
+    for i in range(files):
+        (folder / f"{i}.jsonl").write_text("".join(shuffled[i::files]), encoding="utf-8")
+    return folder
+
+
+def tickets() -> list[str]:
+    return (DATA / "tickets.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def contents(run: Run, names: tuple[str, ...] = ("ledger.parquet", *OTHERS)) -> dict[str, bytes]:
+    return {name: (run.curate / name).read_bytes() for name in names}
+
+
+def differing_columns(one: Run, other: Run) -> list[str]:
+    """Columns of the two ledgers that are not equal, places in files apart."""
+    a, b = (pq.read_table(r.curate / "ledger.parquet").drop_columns(["file", "line"]) for r in (one, other))
+    assert a.schema == b.schema
+    return [c for c in a.column_names if not a[c].equals(b[c])]
+
+
+def misplaced(run: Run) -> list[str]:
+    """Ids of ledger rows whose file and line hold another row."""
+    found = pq.read_table(run.curate / "ledger.parquet", columns=["id", "key", "file", "line"]).to_pylist()
+    lines = {file: Path(file).read_text(encoding="utf-8").splitlines() for file in {r["file"] for r in found}}
+    return [r["id"] for r in found if json.loads(lines[r["file"]][r["line"] - 1])["ticket_id"] != r["key"]]
+
+
+Curated = Callable[[str], Run]
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Curated:
+    """The built-in data as it is, curated once per embedder: what the others are compared with."""
+    done: dict[str, Run] = {}
+
+    def once(embedder: str) -> Run:
+        if embedder not in done:
+            done[embedder] = Run(tmp_path_factory.mktemp("whole"))
+            curate(done[embedder], recipe(DATA / "tickets.jsonl", embedder), quiet=True)
+        return done[embedder]
+
+    return once
+
+
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+@pytest.mark.parametrize("morsel", MORSELS)
+@pytest.mark.parametrize("files", FILES)
+def test_split_order_and_morsels_change_nothing(
+    curated: Curated, tmp_path: Path, embedder: str, files: int, morsel: int
+) -> None:
+    whole, other = curated(embedder), Run(tmp_path / "run")
+
+    curate(other, recipe(split(tickets(), files, tmp_path / "in"), embedder), quiet=True, morsel=morsel)
+
+    assert differing_columns(whole, other) == []
+    assert contents(other, OTHERS) == contents(whole, OTHERS)
+    assert misplaced(other) == []
+
+
+@pytest.mark.parametrize("embedder", EMBEDDERS)
+def test_the_same_files_give_the_same_bytes_with_vectors_computed_anew(
+    curated: Curated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedder: str
+) -> None:
+    whole, other = curated(embedder), Run(tmp_path / "run")
+    monkeypatch.setenv("TAMIS_CACHE", str(tmp_path / "cache"))
+
+    curate(other, recipe(DATA / "tickets.jsonl", embedder), quiet=True, morsel=333)
+
+    assert list((tmp_path / "cache").rglob("*.npz"))
+    assert contents(other) == contents(whole)
+
+
+def test_rows_that_nothing_tells_apart_share_their_fates(tmp_path: Path) -> None:
+    """Without their ticket numbers the planted copies are identical rows, numbered by their place."""
+    bare = [json.dumps({k: v for k, v in json.loads(line).items() if k != "ticket_id"}) + "\n" for line in tickets()]
+    runs = []
+    for files in (1, 7):
+        run = Run(tmp_path / f"run{files}")
+        curate(run, recipe(split(bare, files, tmp_path / f"in{files}"), "lsa"), quiet=True)
+        runs.append(run)
+
+    ids = pq.read_table(runs[0].curate / "ledger.parquet", columns=["id"])["id"].to_pylist()
+    assert max(collections.Counter(id_.rpartition("-")[0] for id_ in ids).values()) > 1
+    assert differing_columns(*runs) == []
+
+
+# Daft's runner is chosen once a process, so Ray has one of its own. It says which runner worked, and in how many
+# pieces: each of k rows adds k times 1/k.
+ON_RAY = """
+    import sys
+    from pathlib import Path
+    import pyarrow as pa
+    from tests.curate.test_same_ledger import DATA, PARTITIONS, recipe
+    from tamis import engine
+    from tamis.curate.pipeline import curate
+    from tamis.run import Run
+
+    shares = pa.schema([("id", pa.string()), ("share", pa.float64())])
+    pieces = []
+    for partitions in PARTITIONS:
+        run = Run(Path(sys.argv[1]) / str(partitions))
+        settings = recipe(DATA / "tickets.jsonl", sys.argv[2], {"ray": "auto"})
+        curate(run, settings, quiet=True, partitions=partitions)
+        found = engine.map_records(
+            run.curate / "records",
+            lambda rows: pa.table({"id": rows["id"], "share": [1 / len(rows)] * len(rows)}),
+            shares, ("id",), engine=settings.engine, partitions=partitions,
+        )
+        pieces.append(round(sum(found["share"].to_pylist())))
+    import daft
+    print(daft.get_or_infer_runner_type(), *pieces)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("embedder", ["lsa", embed.MINILM])
+def test_ray_gives_the_same_bytes_in_any_number_of_partitions(curated: Curated, tmp_path: Path, embedder: str) -> None:
+    pytest.importorskip("ray", reason="pip install 'tamis[ray]'")
+    whole = curated(embedder)
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ON_RAY), str(tmp_path), embedder],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+    assert done.stdout.split()[-4:] == ["ray", *map(str, PARTITIONS)], done.stderr[-3000:]
+    for partitions in PARTITIONS:
+        assert contents(Run(tmp_path / str(partitions))) == contents(whole), partitions
