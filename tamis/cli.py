@@ -324,6 +324,39 @@ def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json:
     _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
 
 
+@app.command("export")
+def export_run(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    arm: Annotated[str | None, typer.Option(help="The arm to export; default the first.")] = None,
+    to: Annotated[str, typer.Option(help="merged (whole weights in bf16) or adapter.")] = "merged",
+    merged: Annotated[bool | None, typer.Option("--merged/--adapter", help="Short for --to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to make; default beside the arm's adapter.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what can be served, checked against what was evaluated; refused where the two answer differently."""
+    from tamis import loop
+
+    if merged is not None:
+        to = "merged" if merged else "adapter"
+    folder = Run(run)
+    recipe = Recipe.of_run(run)
+    with folder.lock():
+        found = loop.export(folder, recipe, arm, to, output)
+    parity = found["parity"]
+    lines = [
+        f"exported arm {found['arm']} as {found['kind']} from {found['base']['name']}",
+        f"  parity   KL {parity['kl']:.2g} nats per token, greedy agreement {parity['agreement']:.2%} "
+        f"({parity['tokens']:,} answer tokens of {parity['rows']:,} rows)",
+        *[f"  warning: vLLM refuses this adapter: {problem}" for problem in found["vllm_problems"]],
+        f"  files    {len(found['files'])}, {sum(f['bytes'] for f in found['files'].values()) / 1e6:,.0f} MB, "
+        f"hashes in {Path(found['folder']) / 'manifest.json'}",
+        f"next: sh {Path(found['folder']) / 'serve.sh'} transformers",
+    ]
+    _answer(found, lines, as_json)
+
+
 @app.command()
 def init(
     data: Annotated[str, typer.Argument(help="Your training file.")] = "data.jsonl",

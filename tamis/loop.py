@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis import schema, tables
-from tamis.errors import RecipeError
+from tamis.errors import RecipeError, did_you_mean
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
@@ -188,6 +188,20 @@ def train(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool =
         _note(quiet, f"train {arm.name} on {len(rows):,} rows")
         found[arm.name] = train_arm(run, recipe, arm.name, rows, quiet=quiet)
     return found
+
+
+def export(run: Run, recipe: Recipe, arm: str | None, to: str, output: Path | None) -> dict[str, Any]:
+    """Export a trained arm, the first if none is named, once it answers like what was evaluated: its manifest."""
+    from tamis.train.export import export_arm
+
+    arms = {a.name: a for a in arms_of(run)}
+    name = arm or next(iter(arms))
+    if name not in arms:
+        raise RecipeError(f"the run has no arm {name!r}", where=str(run.path), hint=did_you_mean(name, arms))
+    tables = [eval_items(run)] if (run.curate / "eval.parquet").is_file() else []
+    if recipe.data is not None:
+        tables.append(rows_of(run, arms[name]))
+    return export_arm(run, recipe, name, tables, to=to, output=output)
 
 
 def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> list[dict[str, Any]]:
