@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +15,13 @@ import pytest
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.run import Run
 from tamis.schema import TOKENS, read_json
-from tests.train.making_rows import files, recipe, row, table
+from tests.train.making_rows import files, python, recipe, row, table
 
 torch = pytest.importorskip("torch")
 
 from tamis.train import stage as stage_module  # noqa: E402
 from tamis.train.sft import latest_checkpoint, step_of  # noqa: E402
 from tamis.train.stage import forecast_arm, train_arm  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +38,6 @@ def adapter(run: Run) -> dict[str, bytes]:
 
 def log_lines(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.train("main") / "log.jsonl").read_text().splitlines()]
-
-
-def python(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, from the root."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
 
 
 def test_training_twice_gives_the_same_bytes(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
