@@ -249,6 +249,18 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
     _answer(found, lines, as_json)
 
 
+def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows with their trained text marked: in colour on a terminal that wants it, else between signs."""
+    from tamis.train.show_labels import MARKS, Segment, painted
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    marked = painted([Segment("green" if colour else "marked", True)], colour=colour)
+    lines = [f"{marked} is what the model learns to say; the rest is what it is told"]
+    for row in rows:
+        lines += ["", f"-- {row['heading']}", painted(row["segments"], colour=colour)]
+    _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
@@ -282,12 +294,22 @@ def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, a
 
 @app.command()
 def train(
-    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+    recipe: What,
+    run: RunFolder = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    show_labels: Annotated[
+        int | None, typer.Option(min=1, help="Show so many rows and what of them is trained; nothing is done.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train alone: curates if that is not done yet, then QLoRA on the kept rows."""
     from tamis import loop
 
     settings, folder, arms = _opened(recipe, run)
+    if show_labels is not None:
+        _labels(loop.show_labels(folder, settings, arms[0], show_labels), as_json)
+        return
     if dry_run:
         _forecast(loop.forecast(folder, settings, arms), as_json)
         return

@@ -133,6 +133,23 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     return found | {"currency": price.currency}
 
 
+def show_labels(run: Run, recipe: Recipe, arm: Arm, count: int) -> list[dict[str, Any]]:
+    """The first rows of an arm as the model sees them, and which of their tokens are trained; nothing is done.
+
+    Returns:
+        {id, heading, segments: [(text, trained)]} of each; rows drawn at random where the data is not curated yet.
+    """
+    from tamis.curate.pipeline import stage_of
+    from tamis.train.show_labels import heading, segments
+    from tamis.train.stage import labels_of_arm
+
+    if recipe.data is None:
+        raise RecipeError("this recipe trains on nothing", where="data", hint="data: {path: FILE}")
+    rows = rows_of(run, arm) if stage_of(run, recipe).complete() else _drawn(recipe)
+    tokenizer, labelled = labels_of_arm(recipe, rows)
+    return [{"id": r.id, "heading": heading(r), "segments": segments(tokenizer, r)} for r in labelled[:count]]
+
+
 def _drawn(recipe: Recipe) -> pa.Table:
     """As many rows as the recipe keeps, drawn at random from the readable ones (schema.RECORD)."""
     from tamis.curate.features import estimate_tokens

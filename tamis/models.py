@@ -185,7 +185,26 @@ def load_model(
         loaded = loaded.dequantize().to(dtype)
     disable_cpu_repacking(loaded)
     loaded.tamis_sha256 = model.sha256
-    return loaded.eval()
+    _require_causal(loaded.eval(), model)
+    return loaded
+
+
+def _require_causal(loaded: Any, model: ResolvedModel) -> None:
+    """A model saved as something else (BERT, with a head for blanks) loads, and sees the answers it is to learn."""
+    import torch
+
+    if type(loaded).__name__ in (loaded.config.architectures or ()):
+        return
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=loaded.device)
+    with torch.inference_mode():
+        one, other = loaded(input_ids=ids).logits[:, 0].float()
+    if (one - other).abs().max() > 0.01 * one.std():
+        raise RecipeError(
+            f"{model.name!r} is not a causal language model",
+            where=str(model.path),
+            why="what it says at one token changes with the tokens behind it",
+            hint="name a decoder, such as one of the Llama, Qwen, Gemma or Mistral families",
+        )
 
 
 def is_quantised(module: Any) -> bool:

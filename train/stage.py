@@ -132,6 +132,14 @@ def _shared(rows: Sequence[Row]) -> int:
     return shared_prefix([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
 
 
+def labels_of_arm(recipe: Recipe, rows: pa.Table) -> tuple[Any, list[Row]]:
+    """The tokenizer, and the rows as `train_arm` would train on them, dropped ones included. Loads no weights."""
+    require(PACKAGES, "train", "training")
+    model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
+    labelled, _ = _label_and_plan(model, recipe, _conversations(rows, recipe), probe())
+    return load_tokenizer(model), labelled
+
+
 def label_table(model: ResolvedModel, recipe: Recipe, rows: pa.Table, max_length: int) -> list[Row]:
     """Rows of a table as training sees them.
 

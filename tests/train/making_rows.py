@@ -66,7 +66,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def python(code: str, *arguments: Any, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def python(code: str, *arguments: Any, before: Sequence[str | Path] = ()) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, from the root; `before` is a command that runs it."""
     return subprocess.run(
         [*before, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],

@@ -268,13 +268,14 @@ FULL = """
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_and_says_so(arm: tuple[Run, Any], tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=100k none "$0" && shift 0 && exec "$@"']
-    if not shutil.which("unshare") or subprocess.run([*private, str(tmp_path / "disk"), "true"]).returncode:
+    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=100k none "$0" && exec "$@"', tmp_path / "disk"]
+    if not shutil.which("unshare") or subprocess.run([*private, "true"], check=False).returncode:
         pytest.skip("no disk of our own can be mounted here")
 
-    done = python(FULL, tiny_model, arm[0].path, tmp_path / "disk", before=[*private, str(tmp_path / "disk")])
+    done = python(FULL, tiny_model, arm[0].path, tmp_path / "disk", before=private)
 
     assert done.returncode == 0, done.stderr
     assert "the disk is full" in done.stdout
