@@ -1,4 +1,4 @@
-"""What four ways of merging leave of a fine-tune: KL and greedy agreement with the evaluated model, on a run's own rows.
+"""What four ways of merging leave of a fine-tune: KL and greedy agreement with the evaluated model, on rows of its run.
 
     python benchmarks/merge.py runs/clinc150      # a run of benchmarks/clinc150/recipe.yaml, trained in nf4
 
