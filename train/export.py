@@ -94,7 +94,7 @@ def export_arm(
             "there is no adapter to export", where=str(trained), why="method: full trained all weights", hint="--merged"
         )
     model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
-    output = output or trained / ("merged" if to == "merged" else "export")
+    output = (output or trained / ("merged" if to == "merged" else "export")).resolve()
     _require_free(output)
     rows = _rows(model, recipe, trained, tables)
     with _folder_or_nothing(output) as folder, _quiet(), without_progress_bars():
@@ -120,10 +120,7 @@ def _rows(model: ResolvedModel, recipe: Recipe, trained: Path, tables: Sequence[
     """Rows to compare on, evaluation items first, training rows where those give too few answer tokens."""
     plan = read_plan(trained / "plan.json")
     longest = plan.max_length if plan else 4096
-    rows: list[Row] = []
-    for table in tables:
-        chosen = drawn(label_table(model, recipe, table, longest))
-        rows += chosen[: max(0, len(drawn([*rows, *chosen])) - len(rows))]
+    rows = drawn(*(label_table(model, recipe, table, longest) for table in tables))
     if not rows:
         raise RecipeError(
             "there is no row to compare the export on",

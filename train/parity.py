@@ -55,11 +55,15 @@ class Parity:
         }
 
 
-def drawn(rows: Sequence[Row]) -> list[Row]:
-    """The rows to compare on: in the order of their ids, which are hashes, until there are enough answer tokens."""
+def drawn(*groups: Sequence[Row]) -> list[Row]:
+    """The rows to compare on, until there are enough answer tokens.
+
+    Args:
+        groups: the first first, and of each in the order of the ids, which are hashes of what the rows say.
+    """
     chosen: list[Row] = []
     tokens = 0
-    for row in sorted((r for r in rows if r.dropped is None), key=lambda r: r.id):
+    for row in (r for group in groups for r in sorted(group, key=lambda r: r.id) if r.dropped is None):
         if tokens >= ENOUGH_TOKENS or len(chosen) >= MOST_ROWS:
             break
         chosen.append(row)

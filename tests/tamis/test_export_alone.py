@@ -36,9 +36,9 @@ def recipe(model, systems):
         "data": {"path": "rows.jsonl"},
         "eval": {"path": "items.jsonl"},
         "embedder": "lsa",
-        "curate": {"deduplicate": {"near": None, "semantic": None}, "decontaminate": None},
+        "curate": {"deduplicate": {"near": None, "semantic": None}},
         "model": str(model),
-        "train": {"epochs": 15, "r": 8, "lr": 0.005, "batch": 4},
+        "train": {"epochs": 25, "r": 8, "lr": 0.005, "batch": 4},
         "evaluate": {
             "task": {"kind": "classify", "template": "Message: {prompt}\nIntent:"},
             "systems": systems,
@@ -53,7 +53,11 @@ def folder(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("shop")
     words = ["one", "two", "three", "four", "five"]
     rows = [{"text": f"{intent} number {w} please", "intent": intent} for intent in INTENTS for w in words]
-    items = [{"text": f"{intent} for {w}", "intent": intent} for intent in INTENTS for w in ("Mai", "Lan", "Bo", "An")]
+    items = [
+        {"text": f"{intent} number {w} please", "intent": intent}
+        for intent in INTENTS
+        for w in ("Mai", "Lan", "Bo", "An")
+    ]
     for name, table in (("rows", rows), ("items", items)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe(tiny_model, ["tuned"])))

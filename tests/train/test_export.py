@@ -388,4 +388,5 @@ def test_rows_are_drawn_until_there_are_enough_answer_tokens_in_an_order_of_thei
     assert len(drawn(many)) == 250  # 1,000 tokens
     assert drawn(many[::-1]) == drawn(many)
     assert len(drawn([row(f"{i:04d}", 1) for i in range(1000)])) == 256
-    assert [r.id for r in drawn([row("b", 1), row("a", 0, "too_long")])] == ["b"]
+    assert [r.id for r in drawn([row("b", 1), row("a", 0, "too_long")], [row("a", 1)])] == ["b", "a"]
+    assert len(drawn(many, many)) == 250

@@ -461,7 +461,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
     undisturbed: Run, tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "disk").mkdir()
-    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && exec "$@"', tmp_path / "disk"]
+    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=500k none "$0" && exec "$@"', tmp_path / "disk"]
     if not shutil.which("unshare") or subprocess.run([*private, "true"], check=False).returncode:
         pytest.skip("no disk of our own can be mounted here")
 
