@@ -249,6 +249,18 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
     _answer(found, lines, as_json)
 
 
+def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows with their trained text marked: in colour on a terminal that wants it, else between signs."""
+    from tamis.train.show_labels import MARKS, Segment, painted
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    marked = painted([Segment("green" if colour else "marked", True)], colour=colour)
+    lines = [f"{marked} is what the model learns to say; the rest is what it is told"]
+    for row in rows:
+        lines += ["", f"-- {row['heading']}", painted(row["segments"], colour=colour)]
+    _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
@@ -282,12 +294,22 @@ def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, a
 
 @app.command()
 def train(
-    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+    recipe: What,
+    run: RunFolder = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    show_labels: Annotated[
+        int | None, typer.Option(min=1, help="Show so many rows and what of them is trained; nothing is done.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train alone: curates if that is not done yet, then QLoRA on the kept rows."""
     from tamis import loop
 
     settings, folder, arms = _opened(recipe, run)
+    if show_labels is not None:
+        _labels(loop.show_labels(folder, settings, arms[0], show_labels), as_json)
+        return
     if dry_run:
         _forecast(loop.forecast(folder, settings, arms), as_json)
         return
@@ -323,6 +345,39 @@ def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json:
     skipped = all(s["skipped"] for s in summaries) and not found["changed"]
     found |= {"skipped": skipped, "seconds": time.monotonic() - started}
     _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
+
+
+@app.command("export")
+def export_run(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    arm: Annotated[str | None, typer.Option(help="The arm to export; default the first.")] = None,
+    to: Annotated[str, typer.Option(help="merged (whole weights in bf16) or adapter.")] = "merged",
+    merged: Annotated[bool | None, typer.Option("--merged/--adapter", help="Short for --to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to make; default beside the arm's adapter.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what can be served, checked against what was evaluated; refused where the two answer differently."""
+    from tamis import loop
+
+    if merged is not None:
+        to = "merged" if merged else "adapter"
+    folder = Run(run)
+    recipe = Recipe.of_run(run)
+    with folder.lock():
+        found = loop.export(folder, recipe, arm, to, output)
+    parity = found["parity"]
+    lines = [
+        f"exported arm {found['arm']} as {found['kind']} from {found['base']['name']}",
+        f"  parity   KL {parity['kl']:.2g} nats per token, greedy agreement {parity['agreement']:.2%} "
+        f"({parity['tokens']:,} answer tokens of {parity['rows']:,} rows)",
+        *[f"  warning: vLLM refuses this adapter: {problem}" for problem in found["vllm_problems"]],
+        f"  files    {len(found['files'])}, {sum(f['bytes'] for f in found['files'].values()) / 1e6:,.0f} MB, "
+        f"hashes in {Path(found['folder']) / 'manifest.json'}",
+        f"next: sh {Path(found['folder']) / 'serve.sh'} transformers",
+    ]
+    _answer(found, lines, as_json)
 
 
 @app.command()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis import schema, tables
-from tamis.errors import RecipeError
+from tamis.errors import RecipeError, did_you_mean
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
@@ -136,6 +136,23 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     return found | {"currency": price.currency}
 
 
+def show_labels(run: Run, recipe: Recipe, arm: Arm, count: int) -> list[dict[str, Any]]:
+    """The first rows of an arm as the model sees them, and which of their tokens are trained; nothing is done.
+
+    Returns:
+        {id, heading, segments: [(text, trained)]} of each; rows drawn at random where the data is not curated yet.
+    """
+    from tamis.curate.pipeline import stage_of
+    from tamis.train.show_labels import heading, segments
+    from tamis.train.stage import labels_of_arm
+
+    if recipe.data is None:
+        raise RecipeError("this recipe trains on nothing", where="data", hint="data: {path: FILE}")
+    rows = rows_of(run, arm) if stage_of(run, recipe).complete() else _drawn(recipe)
+    tokenizer, labelled = labels_of_arm(recipe, rows)
+    return [{"id": r.id, "heading": heading(r), "segments": segments(tokenizer, r)} for r in labelled[:count]]
+
+
 def _drawn(recipe: Recipe) -> pa.Table:
     """As many rows as the recipe keeps, drawn at random from the readable ones (schema.RECORD)."""
     from tamis.curate.features import estimate_tokens
@@ -191,6 +208,20 @@ def train(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool =
         _note(quiet, f"train {arm.name} on {len(rows):,} rows")
         found[arm.name] = train_arm(run, recipe, arm.name, rows, quiet=quiet)
     return found
+
+
+def export(run: Run, recipe: Recipe, arm: str | None, to: str, output: Path | None) -> dict[str, Any]:
+    """Export a trained arm, the first if none is named, once it answers like what was evaluated: its manifest."""
+    from tamis.train.export import export_arm
+
+    arms = {a.name: a for a in arms_of(run)}
+    name = arm or next(iter(arms))
+    if name not in arms:
+        raise RecipeError(f"the run has no arm {name!r}", where=str(run.path), hint=did_you_mean(name, arms))
+    tables = [eval_items(run)] if (run.curate / "eval.parquet").is_file() else []
+    if recipe.data is not None:
+        tables.append(rows_of(run, arms[name]))
+    return export_arm(run, recipe, name, tables, to=to, output=output)
 
 
 def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool = False) -> list[dict[str, Any]]:

@@ -164,7 +164,7 @@ def load_model(
     device = device or best_device()
     dtype = getattr(torch, compute_dtype(device))
     try:
-        with _without_progress_bars():
+        with without_progress_bars():
             loaded = AutoModelForCausalLM.from_pretrained(
                 model.path,
                 dtype=dtype,
@@ -178,11 +178,38 @@ def load_model(
         raise RecipeError(
             f"{model.name!r} does not load as a causal language model", where=str(model.path), why=_first_line(error)
         ) from None
-    if unpacked and quantisation in ("nf4", "fp4"):
+    if quantisation != "none" and not any(is_quantised(module) for module in loaded.modules()):
+        # transformers looks at plain linear layers; Falcon's are of a class of their own
+        log.warning("no layer of %s can be held in %s; its weights stay as they are", model.name, quantisation)
+    elif unpacked and quantisation in ("nf4", "fp4"):
         loaded = loaded.dequantize().to(dtype)
     disable_cpu_repacking(loaded)
     loaded.tamis_sha256 = model.sha256
-    return loaded.eval()
+    _require_causal(loaded.eval(), model)
+    return loaded
+
+
+def _require_causal(loaded: Any, model: ResolvedModel) -> None:
+    """A model saved as something else (BERT, with a head for blanks) loads, and sees the answers it is to learn."""
+    import torch
+
+    if type(loaded).__name__ in (loaded.config.architectures or ()):
+        return
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=loaded.device)
+    with torch.inference_mode():
+        one, other = loaded(input_ids=ids).logits[:, 0].float()
+    if (one - other).abs().max() > 0.01 * one.std():
+        raise RecipeError(
+            f"{model.name!r} is not a causal language model",
+            where=str(model.path),
+            why="what it says at one token changes with the tokens behind it",
+            hint="name a decoder, such as one of the Llama, Qwen, Gemma or Mistral families",
+        )
+
+
+def is_quantised(module: Any) -> bool:
+    """Whether a layer holds its weights in 4 or 8 bits."""
+    return type(module).__name__ in ("Linear4bit", "Linear8bitLt")
 
 
 def disable_cpu_repacking(model: Any) -> None:
@@ -467,7 +494,7 @@ def _dequantise(file: Path, folder: Path) -> None:
 
     log.info("unpacking %s into the model cache, once", file.name)
     # The reader draws a bar that cannot be switched off; what goes wrong comes as an exception all the same.
-    with _without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+    with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,
@@ -559,7 +586,8 @@ def _expected(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
+    """Transformers' own bars for loading and saving, which say nothing that a stage's progress does not."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -274,6 +274,9 @@ class Train(Settings):
     optim: str = "auto"
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     save_steps: int | Literal["auto"] = "auto"
+    serve: Literal["merged", "vllm"] = "merged"
+    """What will be served: the adapter merged into its base, by any server; or the adapter beside its base, by vLLM,
+    whose rules are then checked before training."""
     trust_remote_code: bool = False
 
     @model_validator(mode="after")

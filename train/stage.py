@@ -27,6 +27,7 @@ from tamis.spans import Turns, stop_token_ids
 from tamis.train.labels import Row, label_rows
 from tamis.train.packing import shared_prefix
 from tamis.train.plan import Choice, Hardware, Memory, Plan, make_plan, probe, shape_of
+from tamis.train.serve_lint import require_servable
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,26 @@ def _shared(rows: Sequence[Row]) -> int:
     return shared_prefix([{"input_ids": row.input_ids, "labels": row.labels} for row in rows])
 
 
+def labels_of_arm(recipe: Recipe, rows: pa.Table) -> tuple[Any, list[Row]]:
+    """The tokenizer, and the rows as `train_arm` would train on them, dropped ones included. Loads no weights."""
+    require(PACKAGES, "train", "training")
+    model = resolve(recipe.model, trust_remote_code=recipe.train.trust_remote_code)
+    labelled, _ = _label_and_plan(model, recipe, _conversations(rows, recipe), probe())
+    return load_tokenizer(model), labelled
+
+
+def label_table(model: ResolvedModel, recipe: Recipe, rows: pa.Table, max_length: int) -> list[Row]:
+    """Rows of a table as training sees them.
+
+    Args:
+        model: its tokenizer and stop tokens count.
+        recipe: its `evaluate.task` words the prompts.
+        rows: with columns `id`, `messages`, `label`.
+        max_length: tokens; what is longer is cut.
+    """
+    return _label(model, _conversations(rows, recipe), max_length)
+
+
 def _conversations(rows: pa.Table, recipe: Recipe) -> list[tuple[str, Turns]]:
     task = recipe.evaluate.task
     columns = (rows.column(name).to_pylist() for name in ("id", "messages", "label"))
@@ -138,12 +159,12 @@ def _conversations(rows: pa.Table, recipe: Recipe) -> list[tuple[str, Turns]]:
 
 
 def _fingerprint(conversations: Sequence[tuple[str, Turns]], recipe: Recipe, model: ResolvedModel) -> str:
-    """Of all that can change the adapter. How often checkpoints are written cannot."""
+    """Of all that can change the adapter. How often checkpoints are written and who serves it cannot."""
     text = canonical_json([[id_, turns] for id_, turns in conversations])
     return fingerprint(
         {
             "rows": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-            "train": recipe.train.model_dump(mode="json", exclude={"save_steps", "trust_remote_code"}),
+            "train": recipe.train.model_dump(mode="json", exclude={"save_steps", "serve", "trust_remote_code"}),
             "model": model.sha256,
             "seed": recipe.seed_for("train"),
         },
@@ -155,7 +176,7 @@ def _prepare(
     model: ResolvedModel, recipe: Recipe, conversations: Sequence[tuple[str, Turns]], folder: Path, resumed: bool
 ) -> tuple[list[Row], Plan]:
     """Labels and plan, written down. A resumed run keeps the plan it began with: another one would train otherwise."""
-    kept = _read_plan(folder / "plan.json") if resumed else None
+    kept = read_plan(folder / "plan.json") if resumed else None
     if kept is not None:
         labelled = _label(model, conversations, kept.max_length)
         return labelled, kept
@@ -185,6 +206,7 @@ def _label_and_plan(
         hardware,
         shared=_shared(usable),
     )
+    require_servable(recipe.train.serve, _adapter_config(recipe, plan), model.path)
     cut = _label(model, conversations, plan.max_length)
     lost = [row for row in cut if row.truncated]
     if lost:
@@ -202,6 +224,13 @@ def _label_and_plan(
     return cut, plan
 
 
+def _adapter_config(recipe: Recipe, plan: Plan) -> dict[str, Any] | None:
+    """What a server will be told of the adapter, as far as the recipe can say it; None where there will be none."""
+    if plan.r is None:
+        return None
+    return {"r": plan.r, "target_modules": recipe.train.target_modules, "use_rslora": recipe.train.rslora}
+
+
 def _label(model: ResolvedModel, conversations: Sequence[tuple[str, Turns]], max_length: int) -> list[Row]:
     tokenizer = load_tokenizer(model)
     stops: list[int] = []
@@ -216,8 +245,8 @@ def _token_table(rows: Sequence[Row]) -> pa.Table:
     return pa.table({name: [getattr(row, name) for row in rows] for name in names}, schema=TOKENS)
 
 
-def _read_plan(file: Path) -> Plan | None:
-    """The plan of the run that is resumed, or None where it was killed before it had one."""
+def read_plan(file: Path) -> Plan | None:
+    """The plan that a training was made with, or None where it was killed before it had one."""
     try:
         values = read_json(file)
         parts = Memory(**{name: value * 1e6 for name, value in values.pop("parts_mb").items()})

