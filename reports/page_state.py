@@ -15,9 +15,11 @@ from tamis.reports.folder import Folder, Problem
 from tamis.reports.launch import ROOT_VARIABLE
 from tamis.reports.section import section
 from tamis.reports.view import ReportView, load
+from tamis.reports.visible_text import in_streamlit
 from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
 
+WANTED = "run_wanted"  # what the page of all runs leaves here is chosen when the sidebar is drawn next
 # A folder is a run if it holds one of these.
 MARKS = ("recipe.yaml", "curate", "arms", "comparison.json", "verdict.json")
 STATES = {"complete": "✓ complete", "running": "… running", "stopped": "! stopped", "empty": "empty"}
@@ -60,6 +62,8 @@ def sidebar() -> None:
     """Draw the choices. Called by app.py, outside of the pages, so that they stay when the page changes."""
     runs = found_runs(root())
     st.session_state["runs"] = runs
+    if (wanted := st.session_state.pop(WANTED, None)) is not None:
+        st.session_state["run"] = wanted  # a widget can only be set before it is drawn
     if not runs:
         st.session_state["chosen"] = None
         return
@@ -77,7 +81,7 @@ def sidebar() -> None:
         if len(others) > 1:
             baseline = st.selectbox("Baseline", others, key="baseline", bind="query-params", format_func=one_line)
         view = current(run, arm, baseline)
-        st.caption(f"{STATES[view.state]} · {view.made}")
+        st.caption(f"{STATES[view.state]} · {in_streamlit(view.made)}")
     st.session_state["chosen"] = Chosen(run, view)
 
 
@@ -147,7 +151,7 @@ def progress() -> None:
             share = min(1.0, stage.done / stage.total) if stage.done is not None and stage.total else 0.0
             left = f", {written.duration(stage.eta_s)} left" if stage.eta_s is not None else ""
             far = f"{written.count(stage.done)} of {written.count(stage.total)} {stage.unit}"
-            st.progress(share, text=f"{stage.name}: {far}{left}")
+            st.progress(share, text=in_streamlit(f"{stage.name}: {far}{left}"))
     before = st.session_state.get("stages_seen")
     now = [(s.name, s.state) for s in view.stages]
     st.session_state["stages_seen"] = now

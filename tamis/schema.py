@@ -115,6 +115,15 @@ EVAL = pa.schema(
     ]
 )
 
+# A place in the plane for every row that was embedded, for people to look at.
+MAP = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("x", pa.float32(), nullable=False),  # no unit: only who is near whom means something
+        pa.field("y", pa.float32(), nullable=False),
+    ]
+)
+
 # Same prompt, different answer or label: reported, never settled silently.
 CONFLICTS = pa.schema(
     [
