@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 from tamis.reports.written_numbers import tick as trimmed
 
@@ -602,7 +603,7 @@ def _svg(height: float, title: str, parts: Sequence[str]) -> str:
 
 
 def _group(key: str, tip: str, shapes: Sequence[str]) -> str:
-    data = f' data-key="{html.escape(key)}"' if key else ""
+    data = f' data-key="{in_html(key, None)}"' if key else ""
     return f"<g{data}><title>{html.escape(one_line(tip, 200))}</title>{''.join(shapes)}</g>"
 
 

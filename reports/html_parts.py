@@ -341,11 +341,13 @@ def changes(view: ReportView, *, forest: bool = True) -> str:
 # ------------------------------------------------------------------------------------------------------ examples
 
 
-def examples_section(examples: Examples | None, room: int) -> str:
-    """Items one by one while there is room (bytes); how many there are in all is said."""
+def examples_section(examples: Examples | None, room: int, *, redacted: bool = False) -> str:
+    """Items one by one while there is room (bytes); how many there are in all is said. `redacted`: without texts."""
     if examples is None or not examples.rows:
         return ""
     counts = ", ".join(f"{written.count(n)} {CHANGES[c]}" for c, n in examples.counts.items())
+    if redacted:
+        return _items_without_texts(examples, counts)
     blocks: list[str] = []
     for row in examples.rows:
         block = _example(row, examples)
@@ -355,6 +357,17 @@ def examples_section(examples: Examples | None, room: int) -> str:
         blocks.append(block)
     said = f"{len(blocks)} of {written.count(examples.total)} items, broken ones first ({counts})."
     return f'<section id="examples"><h2>Examples</h2><p class="muted">{in_html(said)}</p>{"".join(blocks)}</section>'
+
+
+def _items_without_texts(examples: Examples, counts: str) -> str:
+    said = (
+        f"Texts are left out of this report. {len(examples.rows)} of {written.count(examples.total)} items ({counts})."
+    )
+    body = [
+        [in_html(r.id), CHANGES[r.change], in_html(one_line(r.label, 40)), in_html(r.language)] for r in examples.rows
+    ]
+    shown = table(["item", "change", "label", "language"], body, in_html(said), kind="dense")
+    return f'<section id="examples"><h2>Examples</h2>{shown}</section>'
 
 
 def _example(row: Example, examples: Examples) -> str:

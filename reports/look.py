@@ -36,7 +36,7 @@ _FONT = 'font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;'
 _PAGE = f"body{{margin:0;background:var(--ground);color:var(--ink);{_FONT}}}"
 # The app's own typeface and sizes, so that a section and a heading of Streamlit's look like one page.
 _IN_APP = """
-svg.fig text{font-family:inherit}h2{font-size:1.2rem;font-weight:600}.tamis{font-size:15px;line-height:1.5}
+svg.fig{font-family:inherit}h2{font-size:1.2rem;font-weight:600}.tamis{font-size:15px;line-height:1.5}
 """
 _RULES = """
 *{box-sizing:border-box}

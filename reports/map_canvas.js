@@ -16,6 +16,7 @@ canvas:focus-visible,button:focus-visible{outline:3px solid var(--st-primary-col
 .legend{display:flex;flex-wrap:wrap;gap:6px;margin:8px 0 0;padding:0;list-style:none}
 .legend button{padding:2px 9px;display:flex;gap:7px;align-items:center}
 .legend i{width:11px;height:11px;border-radius:50%;flex:none}
+.legend [aria-pressed=true]{border-color:var(--st-border-color,#94a3b8);box-shadow:none}
 .legend [aria-pressed=false]{opacity:.45;text-decoration:line-through}
 `;
 const VERTEX = `#version 300 es
@@ -74,7 +75,7 @@ function build(root, set) {
   const top = make("canvas", { class: "top", tabindex: "0", role: "application", "aria-roledescription": "map" });
   const tip = make("div", { class: "tip", hidden: "" }), legend = make("ul", { class: "legend", "aria-label": "legend" });
   const status = make("span", { role: "status", "aria-live": "polite" });
-  const gl = below.getContext("webgl2", { antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true });
+  const gl = below.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
   if (!gl) {
     root.replaceChildren(style, make("p", {}, "This browser has no WebGL2: the picture below shows where rows are many."));
     set("no_webgl2", true);

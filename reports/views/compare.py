@@ -17,9 +17,8 @@ from tamis.reports.visible_text import in_html
 
 MOST_SYSTEMS = 5  # more lines than this cannot be told apart
 
-found = page_state.chosen()
+found = page_state.titled("Compare")
 view, systems = found.view, found.view.systems
-st.title("Compare")
 if systems is None:
     page_state.nothing("There is no comparison yet.", view)
     st.stop()

@@ -14,11 +14,10 @@ from tamis.reports.section import section
 from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 
-found = page_state.chosen()
+found = page_state.titled("Curation")
 view, run = found.view, found.run
-st.title("Curation")
-if view.funnel is None or not ledger_query.ledger_file(run).is_file():
-    page_state.nothing("Nothing has been curated yet.", view)
+if view.funnel is None or not page_state.has_ledger(run):
+    page_state.nothing("There are no curated rows to show.", view)
     st.stop()
 funnel = view.funnel
 

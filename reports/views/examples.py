@@ -7,6 +7,7 @@ from tamis.reports import html_parts as parts
 from tamis.reports import nearest, page_state
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import REASONS
+from tamis.reports.examples_csv import rows_csv
 from tamis.reports.examples_view import CHANGES, MEANING, Example
 from tamis.reports.section import section
 from tamis.reports.visible_text import in_html, in_streamlit
@@ -14,9 +15,8 @@ from tamis.reports.visible_text import line as one_line
 
 PAGE = 25
 
-found = page_state.chosen()
+found = page_state.titled("Examples")
 view, run = found.view, found.run
-st.title("Examples")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Indexing the training rows")
@@ -87,6 +87,12 @@ table = [
 ]
 choice = st.dataframe(
     table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"list-{number}-{change}-{label}-{text}"
+)
+st.download_button(
+    "Download these items (CSV)",
+    lambda: ("\ufeff" + rows_csv(rows)).encode("utf-8", "replace"),
+    file_name="items.csv",
+    mime="text/csv",
 )
 # The item is in the URL, so that it can be sent to somebody; a click wins over it.
 clicked = choice["selection"]["rows"]

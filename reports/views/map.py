@@ -22,11 +22,10 @@ from tamis.reports.visible_text import line as one_line
 
 MOST_IDS = 100_000  # rows of one download
 
-found = page_state.chosen()
+found = page_state.titled("Map")
 view, run = found.view, found.run
-st.title("Map")
-if not projection.has_map(run) or not ledger_query.ledger_file(run).is_file():
-    page_state.nothing("There is no map yet: nothing has been curated.", view)
+if not projection.has_map(run) or not page_state.has_ledger(run):
+    page_state.nothing("There is no map to show.", view)
     st.stop()
 
 

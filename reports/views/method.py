@@ -16,9 +16,8 @@ VERDICTS = (
     ("Cannot be trusted", "INVALID: the evidence does not meet what the policy requires of it; the gate says why."),
 )
 
-found = page_state.chosen()
+found = page_state.titled("Method")
 view = found.view
-st.title("Method")
 section(parts.method(view, titled=False), "method")
 section(parts.table(["verdict", "what it means"], [[a, b] for a, b in VERDICTS], "The four verdicts"), "verdicts")
 rows = [
@@ -32,8 +31,6 @@ rows = [
     for s in view.stages[:100]
 ]
 section(parts.table(["stage", "state", "time", "finished", "fingerprint"], rows, "Stages of this run"), "stages")
-if view.problems:
-    section(parts.problems(view), "problems")
 try:
     recipe = visible(found.run.recipe_file.read_text(encoding="utf-8", errors="replace"), 20_000)
     with st.expander("The recipe with every default written out"):

@@ -16,8 +16,7 @@ from tamis.run import Run
 
 MOST = 200
 
-page_state.chosen()
-st.title("Runs")
+page_state.titled("Runs")
 runs = st.session_state["runs"]
 st.caption(f"{written.count(len(runs))} in {in_streamlit(page_state.root().resolve(), 200)}; click one to open it")
 

@@ -11,9 +11,8 @@ from tamis.reports.section import section
 from tamis.reports.training_view import CURVES, training_view
 from tamis.reports.visible_text import in_html, in_streamlit
 
-found = page_state.chosen()
+found = page_state.titled("Training")
 view, run = found.view, found.run
-st.title("Training")
 if view.state == "running":
     page_state.progress()
 folder = Folder(run)
