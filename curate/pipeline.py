@@ -34,6 +34,7 @@ from tamis.curate import (
     sample,
     scoring,
 )
+from tamis.curate.map import places
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
@@ -576,6 +577,9 @@ class _Work:
             schema=pa.schema([("id", pa.string()), ("vector", pa.list_(pa.int8()))]),
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
+        at = places(self.vectors.values, self.recipe.seed_for("map"))
+        placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
+        schema.write_parquet(self.folder / "map.parquet", placed)
         schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)

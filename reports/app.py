@@ -19,6 +19,7 @@ PAGES = [
     ("examples.py", "Examples", "examples"),
     ("slices.py", "Slices", "slices"),
     ("curation.py", "Curation", "curation"),
+    ("map.py", "Map", "map"),
     ("training.py", "Training", "training"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
@@ -28,6 +29,9 @@ page = st.navigation(
     [st.Page(HERE / "views" / file, title=title, url_path=url, default=not url) for file, title, url in PAGES]
 )
 # Streamlit leaves a third of a laptop's screen empty; tables with intervals need it.
-st.html("<style>.stMainBlockContainer{padding:2.6rem 2rem 4rem;max-width:1320px}</style>")
+st.html(
+    "<style>.stMainBlockContainer{padding:2.6rem 2rem 4rem;max-width:1320px}"
+    ".stMain h1{font-size:1.9rem;padding:.2rem 0 .6rem}.stMain h3{font-size:1.2rem;padding:.8rem 0 .2rem}</style>"
+)
 page_state.sidebar()
 page.run()

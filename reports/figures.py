@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 from tamis.reports.written_numbers import tick as trimmed
 
@@ -32,6 +33,10 @@ LIGHT = {
     "box": "#e7f6ec",
     "bar": "#5b8def",
     "ground": "#ffffff",
+    "second": "#c2570c",
+    "third": "#0f766e",
+    "fourth": "#a21caf",
+    "fifth": "#5b5b12",
 }
 DARK = {
     "ink": "#e2e8f0",
@@ -45,11 +50,20 @@ DARK = {
     "box": "#12351f",
     "bar": "#3b6fd4",
     "ground": "#0f172a",
+    "second": "#fb923c",
+    "third": "#2dd4bf",
+    "fourth": "#e879f9",
+    "fifth": "#e7e08a",
 }
+# The curves of one figure, in this order: far apart also for readers who tell red from green badly, and each after the
+# first has dashes of its own.
+SERIES = ("candidate", "second", "third", "fourth", "fifth")
 
 FONT = "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SIZE = 12  # px, of the figure's own coordinates
 WIDTH = 560
+DASHES = ("", "7 3", "2 3", "10 3 2 3", "4 4")
+FAR = 9  # px between a point's rim and its label from which a line joins them
 LONGEST_LABEL = 34  # characters; a longer one is cut and given whole as a tooltip
 
 
@@ -279,8 +293,19 @@ def _points(placed: Sequence[tuple[Point, float, float, float]], frame: tuple[fl
         label = _short(p.label)
         box, at = _free_place(label, x, y, r, taken, frame)
         taken.append(box)
+        parts += _leader(box, x, y, r)
         parts.append(_label(at[0], at[1], p.label, "start", bold=p.role == "candidate", halo=True))
     return parts
+
+
+def _leader(box: Box, x: float, y: float, r: float) -> list[str]:
+    """A thin line from a point to its label, where the label had to go so far that it may be taken for another's."""
+    to_x, to_y = min(max(x, box.x1), box.x2), min(max(y, box.y1), box.y2)
+    away = math.hypot(to_x - x, to_y - y)
+    if away < r + FAR:
+        return []
+    share = r / away
+    return [_line(x + (to_x - x) * share, y + (to_y - y) * share, to_x, to_y, "muted", width=0.8)]
 
 
 class Box(NamedTuple):
@@ -410,7 +435,7 @@ def lines(
         parts.append(_text(left - 6, up(tick) + 4, trimmed(write_y(tick)), "muted", "end"))
     x = 2.0
     for i, curve in enumerate(curves):
-        dash = "" if i < 2 else f' stroke-dasharray="{2 + 2 * i} 3"'
+        dash = f' stroke-dasharray="{DASHES[i % len(DASHES)]}"' if i % len(DASHES) else ""
         pairs = _thinned([(a, b) for a, b in zip(curve.xs, curve.ys, strict=True) if math.isfinite(b)])
         path = _stairs(pairs, across, up) if steps else [f"{across(a):.1f},{up(b):.1f}" for a, b in pairs]
         shape = f'<polyline points="{" ".join(path)}" fill="none" stroke-width="2" {_stroke(curve.role)}{dash}/>'
@@ -578,7 +603,7 @@ def _svg(height: float, title: str, parts: Sequence[str]) -> str:
 
 
 def _group(key: str, tip: str, shapes: Sequence[str]) -> str:
-    data = f' data-key="{html.escape(key)}"' if key else ""
+    data = f' data-key="{in_html(key, None)}"' if key else ""
     return f"<g{data}><title>{html.escape(one_line(tip, 200))}</title>{''.join(shapes)}</g>"
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from tamis.run import Run
-from tamis.schema import read_json
+from tamis.schema import SCHEMA_VERSION, read_json
 
 # Progress is written once a second; a stage silent for longer than this, whose process is gone, has stopped.
 SILENT_S = 30
@@ -118,19 +118,33 @@ class Folder:
         self, path: Path, what: str, columns: list[str] | None = None, *, part: Path | None = None
     ) -> pa.Table | None:
         """A Parquet file with (at least) these columns, or None and a problem."""
-        if not path.is_file():
-            self._say(f"{what} not made yet", path, self.rerun, "missing")
+        if not self.check(path, what, columns, part=part):
             return None
         try:
-            have = set(pq.read_schema(path).names)
-            if lacking := [c for c in columns or [] if c not in have]:
-                why = f"the column {lacking[0]!r} is missing"
-                self._say(f"{what} cannot be read: {why}", path, self.redo(part or path.parent), "version")
-                return None
             return pq.read_table(path, columns=columns)
         except (OSError, pa.ArrowException) as error:
             self._say(f"{what} cannot be read ({_first(error)})", path, self.redo(part or path.parent), "damaged")
             return None
+
+    def check(self, path: Path, what: str, columns: list[str] | None = None, *, part: Path | None = None) -> bool:
+        """Whether a Parquet file is there, whole at its end and has these columns; else a problem. Reads no rows."""
+        if not path.is_file():
+            self._say(f"{what} not made yet", path, self.rerun, "missing")
+            return False
+        try:
+            found = pq.read_schema(path)
+        except (OSError, pa.ArrowException) as error:
+            self._say(f"{what} cannot be read ({_first(error)})", path, self.redo(part or path.parent), "damaged")
+            return False
+        version = (found.metadata or {}).get(b"tamis.schema_version", b"1")
+        if version.isdigit() and int(version) > SCHEMA_VERSION:
+            self._say(f"{what} written by a newer Tamis", path, "pip install --upgrade tamis", "version")
+            return False
+        if lacking := [c for c in columns or [] if c not in found.names]:
+            why = f"the column {lacking[0]!r} is missing"
+            self._say(f"{what} cannot be read: {why}", path, self.redo(part or path.parent), "version")
+            return False
+        return True
 
     def arms(self) -> list[str]:
         """The arms, in the order the run made them where that can be read."""
@@ -166,6 +180,8 @@ class Folder:
         progress = _progress(folder / "progress.json")
         if progress is None:
             begun = (folder / "begun.json").is_file() or (folder / "samples.jsonl").is_file()
+            if not begun and (begun := _holds_files(folder)):
+                self._say(f"{name} is not complete: stage.json is missing", folder, self.rerun, "damaged")
             return StageState(name, where, "stopped" if begun else "not run")
         return StageState(
             name,
@@ -194,6 +210,13 @@ class Folder:
 
     def _say(self, what: str, path: Path, repair: str, severity: Literal["missing", "damaged", "version"]) -> None:
         self.say(what, self.relative(path), repair, severity)
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        return any(p.is_file() for p in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _progress(path: Path) -> dict[str, Any] | None:

@@ -100,20 +100,50 @@ def problem_list(found: Sequence[Problem]) -> str:
 # -------------------------------------------------------------------------------------------------------- tables
 
 
+def muted(html: str) -> str:
+    """Ready HTML, said less loudly."""
+    return f'<span class="muted">{html}</span>'
+
+
+def nowrap(html: str) -> str:
+    """Ready HTML that stays on one line where there is room for it."""
+    return f'<span class="nowrap">{html}</span>'
+
+
 def table(
-    head: Sequence[str], body: Iterable[Sequence[str]], caption: str, numeric: Sequence[int] = (), kind: str = ""
+    head: Sequence[str],
+    body: Iterable[Sequence[str]],
+    caption: str,
+    numeric: Sequence[int] = (),
+    kind: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
-    """A table of ready HTML cells. The first cell of a row is its header; `numeric` columns are right-aligned."""
+    """A table of ready HTML cells.
+
+    Args:
+        head: names of the columns.
+        body: rows; the first cell of a row is its header.
+        caption: what the table shows.
+        numeric: columns that are right-aligned.
+        kind: class of the table; `dense` for many columns.
+        notes: ready HTML beneath each row over the whole width, "" for none: a column of its own would be cut on a
+            narrow screen, or squeeze all others.
+    """
 
     def cell(i: int, text: str) -> str:
         kind = ' class="num"' if i in numeric else ""
         return f'<th scope="row">{text}</th>' if i == 0 else f"<td{kind}>{text}</td>"
 
-    top = "".join(f'<th scope="col"{" class=num" if i in numeric else ""}>{h}</th>' for i, h in enumerate(head))
-    rows = "".join(f"<tr>{''.join(cell(i, c) for i, c in enumerate(row))}</tr>" for row in body)
+    right = ' class="num"'
+    top = "".join(f'<th scope="col"{right if i in numeric else ""}>{h}</th>' for i, h in enumerate(head))
+    rows = ""
+    for cells, note in itertools.zip_longest(body, notes, fillvalue=""):
+        row = "".join(cell(i, c) for i, c in enumerate(cells))
+        rows += f'<tr class="noted">{row}</tr>' if note else f"<tr>{row}</tr>"
+        rows += f'<tr><td class="more" colspan="{len(head)}">{note}</td></tr>' if note else ""
     return (
-        f'<div class="scroll"><table class="{kind}"><caption>{caption}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<div class="scroll"><table class="{kind or "plain"}"><caption>{caption}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -123,30 +153,35 @@ def gates(view: ReportView) -> str:
     if main is None or not main.gates:
         return ""
     shown = main.worst_first[:MOST_GATES]
-    head = ["gate", "limit", "measured", f"{shown[0].measure.per_cent} interval", "distance", "result", "note"]
-    shown_table = table(head, [_gate_cells(g) for g in shown], "Every gate of the policy, those that failed first")
+    head = ["gate", "limit", "measured", f"{shown[0].measure.per_cent} interval", "distance", "result"]
+    caption, notes = "Every gate of the policy, those that failed first", [_gate_note(g) for g in shown]
+    shown_table = table(head, [_gate_cells(g) for g in shown], caption, notes=notes)
     cut = _cut(len(main.gates), len(shown), "gates")
     return f'<section id="gates"><h2>Gates</h2>{shown_table}{cut}</section>'
 
 
 def _gate_cells(gate: GateRow) -> list[str]:
+    return [
+        f"<b>{in_html(one_line(gate.id, 40))}</b><br>{muted(in_html(gate.label, REMARK))}",
+        f'<span class="nowrap" title="{in_html(gate.require, REMARK)}">{in_html(gate.limit_text)}</span>',
+        _measured(gate.measure),
+        nowrap(in_html(gate.measure.interval)),
+        in_html(gate.distance_text),
+        _result(gate.verdict),
+    ]
+
+
+def _gate_note(gate: GateRow) -> str:
+    """What is beneath a gate's numbers: the remark, the likeliest lever, the slices."""
     lever = f'<div class="lever"><b>Likeliest lever:</b> {in_html(gate.lever, REMARK)}</div>' if gate.lever else ""
     slices = "".join(
         f"<li>{in_html(one_line(s.name, 40))}: {in_html(s.measure.text)} "
-        f"<span class=muted>({in_html(s.measure.interval)}, n {written.count(s.measure.n)})</span> "
+        f"{muted(f'({in_html(s.measure.interval)}, n {written.count(s.measure.n)})')} "
         f"{_result(s.verdict)}</li>"
         for s in gate.slices[:MOST_SLICES]
     )
     slices = f"<details><summary>{len(gate.slices)} slices</summary><ul>{slices}</ul></details>" if slices else ""
-    return [
-        f"<b>{in_html(one_line(gate.id, 40))}</b><br><span class=muted>{in_html(gate.label, REMARK)}</span>",
-        f'<span class=nowrap title="{in_html(gate.require, REMARK)}">{in_html(gate.limit_text)}</span>',
-        _measured(gate.measure),
-        f"<span class=nowrap>{in_html(gate.measure.interval)}</span>",
-        in_html(gate.distance_text),
-        _result(gate.verdict),
-        f"{in_html(gate.remark, REMARK)}{lever}{slices}",
-    ]
+    return f"{in_html(gate.remark, REMARK)}{lever}{slices}"
 
 
 def _result(verdict: str) -> str:
@@ -212,7 +247,7 @@ def systems(view: ReportView) -> str:
     body = []
     for s in shown:
         what = SPOKEN.get(s.system, "")
-        name = f"<b>{in_html(systems.label(s.arm, s.system))}</b><br><small class=muted>{in_html(what)}</small>"
+        name = f"<b>{in_html(systems.label(s.arm, s.system))}</b><br><small>{muted(in_html(what))}</small>"
         rows = written.count(s.train_rows) if s.train_rows else written.DASH
         body.append([name, rows, *(_with_interval(s.get(m)) for m in metrics)])
     numeric = range(1, len(head))
@@ -225,7 +260,7 @@ def systems(view: ReportView) -> str:
 
 def _with_interval(m: Measure) -> str:
     if not m.known:
-        return f'<span class=muted title="{in_html(m.note, REMARK)}">{written.UNKNOWN}</span>'
+        return f'<span class="muted" title="{in_html(m.note, REMARK)}">{written.UNKNOWN}</span>'
     return f'{_measured(m)}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
 
 
@@ -246,9 +281,7 @@ def pictures(view: ReportView) -> str:
     label = label[:1].upper() + label[1:]
     cells = [
         _figure(f"{label}, {view.systems.confidence * 100:g}% interval", drawings.quality_whisker(view)),
-        _figure(
-            f"{label} against p95 latency <span class=thin>(area: cost per 1,000)</span>", drawings.trade_off(view)
-        ),
+        _figure(f"{label} against p95 latency {_word('(area: cost per 1,000)')}", drawings.trade_off(view)),
     ]
     return f'<section class="two">{"".join(cells)}</section>' if any(cells) else ""
 
@@ -308,11 +341,13 @@ def changes(view: ReportView, *, forest: bool = True) -> str:
 # ------------------------------------------------------------------------------------------------------ examples
 
 
-def examples_section(examples: Examples | None, room: int) -> str:
-    """Items one by one while there is room (bytes); how many there are in all is said."""
+def examples_section(examples: Examples | None, room: int, *, redacted: bool = False) -> str:
+    """Items one by one while there is room (bytes); how many there are in all is said. `redacted`: without texts."""
     if examples is None or not examples.rows:
         return ""
     counts = ", ".join(f"{written.count(n)} {CHANGES[c]}" for c, n in examples.counts.items())
+    if redacted:
+        return _items_without_texts(examples, counts)
     blocks: list[str] = []
     for row in examples.rows:
         block = _example(row, examples)
@@ -322,6 +357,17 @@ def examples_section(examples: Examples | None, room: int) -> str:
         blocks.append(block)
     said = f"{len(blocks)} of {written.count(examples.total)} items, broken ones first ({counts})."
     return f'<section id="examples"><h2>Examples</h2><p class="muted">{in_html(said)}</p>{"".join(blocks)}</section>'
+
+
+def _items_without_texts(examples: Examples, counts: str) -> str:
+    said = (
+        f"Texts are left out of this report. {len(examples.rows)} of {written.count(examples.total)} items ({counts})."
+    )
+    body = [
+        [in_html(r.id), CHANGES[r.change], in_html(one_line(r.label, 40)), in_html(r.language)] for r in examples.rows
+    ]
+    shown = table(["item", "change", "label", "language"], body, in_html(said), kind="dense")
+    return f'<section id="examples"><h2>Examples</h2>{shown}</section>'
 
 
 def _example(row: Example, examples: Examples) -> str:
@@ -338,7 +384,7 @@ def _example(row: Example, examples: Examples) -> str:
     body = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in parts)
     head = f"<bdi>{in_html(one_line(row.prompt, 110))}</bdi>{_confusion(row)}"
     return (
-        f"<details class=ex><summary>{badge} {head}</summary><dl>{body}</dl>"
+        f'<details class="ex"><summary>{badge} {head}</summary><dl>{body}</dl>'
         f'<p class="muted">{where}{" · " if where else ""}item {in_html(one_line(row.key or row.id, 60))}</p></details>'
     )
 
@@ -382,8 +428,8 @@ def _within(pieces: Sequence[Piece], most: int = 60) -> Iterable[Piece]:
 # -------------------------------------------------------------------------------------------------- end of page
 
 
-def method(view: ReportView) -> str:
-    """How the numbers were made, and the command that makes them again."""
+def method(view: ReportView, *, titled: bool = True) -> str:
+    """How the numbers were made, and the command that makes them again. `titled`: False on a page of that title."""
     lines = "".join(f"<li>{in_html(t, 1000)}</li>" for t in view.method)
     hashes = []
     if view.verdict:
@@ -391,16 +437,17 @@ def method(view: ReportView) -> str:
         hashes.append(f"evidence {view.verdict.evidence_sha256[:12]}")
     if view.seed is not None:
         hashes.append(f"seed {view.seed}")
-    trail = f"<p class=muted>{in_html(' · '.join(hashes))}</p>" if hashes else ""
+    title = "<h2>Method</h2>" if titled else ""
+    trail = f'<p class="muted">{in_html(" · ".join(hashes))}</p>' if hashes else ""
     return (
-        f'<section id="method"><h2>Method</h2><ul>{lines}</ul>{trail}'
+        f'<section id="method">{title}<ul>{lines}</ul>{trail}'
         f"<h2>Make it again</h2><pre><code>{in_html(view.reproduce)}</code></pre></section>"
     )
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """Names and ready HTML values, as a list of definitions."""
-    return f"<dl class=facts>{''.join(f'<dt>{in_html(name)}</dt><dd>{value}</dd>' for name, value in pairs)}</dl>"
+    return f'<dl class="facts">{"".join(f"<dt>{in_html(name)}</dt><dd>{value}</dd>" for name, value in pairs)}</dl>'
 
 
 def _cut(total: int, shown: int, what: str) -> str:

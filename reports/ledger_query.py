@@ -13,6 +13,7 @@ from tamis.run import Run
 from tamis.schema import STAGES
 
 PAGE = 50
+SHOWN = "id, key, verdict, stage, reason, label, language, source, similarity, slack, cluster, rank, witness"
 # Columns a reader may filter or group by. Names go into SQL, so they come from here and from nowhere else.
 FIELDS = ("label", "language", "source", "license")
 
@@ -83,9 +84,16 @@ def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dic
     """One page of rows, in order of id, or closest to the limit first. `number` counts from 1."""
     clause, values = where.sql()
     order = "order by abs(slack), id" if where.near_limit else ""  # the file is sorted by id already
-    columns = "id, key, verdict, stage, reason, label, language, source, similarity, slack, cluster, rank, witness"
-    query = f"select {columns} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
+    query = f"select {SHOWN} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
     return _rows(run, query, values)
+
+
+def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
+    """The rows with these ids, in order of id; for a page of them, not for all."""
+    if not ids:
+        return []
+    marks = ", ".join("?" * len(ids))
+    return _rows(run, f"select {SHOWN} from ledger where id in ({marks}) order by id", ids)
 
 
 def reasons(run: Run) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import REASONS
@@ -48,42 +49,45 @@ def choices(run: Run) -> list[str]:
     return [*FIELDS, *(f"score {name}" for name in scores(run))]
 
 
-def colouring(run: Run, ids: Sequence[str], by: str) -> Colouring:
+def colouring(run: Run, ids: pa.Array, by: str) -> Colouring:
     """Classes of the rows with these ids (ascending), by one of `choices`.
 
     Raises:
-        duckdb.Error: the ledger is missing or damaged.
+        OSError, pyarrow.ArrowException: the ledger is missing or damaged.
         ValueError: nothing of that name can be coloured by.
     """
     if by not in choices(run):
         raise ValueError(f"{by!r} is none of {choices(run)}")
-    columns = {"fate": "coalesce(reason, 'kept')", "cluster": "cluster"}
     score = by.startswith("score ")
-    name = '"score_' + by.removeprefix("score ").replace('"', '""') + '"' if score else columns.get(by, by)
-    found = dict(duckdb.execute(f"select id, {name} from read_parquet(?)", [str(ledger_file(run))]).fetchall())
-    values = [found.get(id_) for id_ in ids]
-    return by_score(values) if score else by_value(values, fate=by == "fate")
+    name = f"score_{by.removeprefix('score ')}" if score else {"fate": "reason"}.get(by, by)
+    table = pq.read_table(ledger_file(run), columns=["id", name])
+    # the ledger has every row, sorted by id as the map is: what is left are the rows of the map in the map's order
+    values = table.filter(pc.is_in(table["id"], value_set=ids))[name]
+    return by_score(values.to_numpy()) if score else by_value(values, fate=by == "fate")
 
 
-def by_value(values: Sequence[Any], *, fate: bool = False) -> Colouring:
+def by_value(values: pa.ChunkedArray, *, fate: bool = False) -> Colouring:
     """The most frequent values get a colour each, the rest share one. What was kept is always the same blue."""
-    counted = Counter("(none)" if v is None else str(v) for v in values)
-    order = [v for v, _ in sorted(counted.items(), key=lambda x: (fate and x[0] != "kept", -x[1], x[0]))]
+    none = "kept" if fate else "(none)"
+    coded = pc.fill_null(values.cast(pa.string()), none).combine_chunks().dictionary_encode()
+    codes, known = coded.indices.to_numpy(), coded.dictionary.to_pylist()
+    counts = np.bincount(codes, minlength=len(known))
+    order = sorted(range(len(known)), key=lambda i: (fate and known[i] != "kept", -counts[i], known[i]))
     named, rest = order[: len(CYCLE)], order[len(CYCLE) :]
-    place = {v: i for i, v in enumerate(named)} | dict.fromkeys(rest, len(named))
-    classes = np.array([place["(none)" if v is None else str(v)] for v in values], np.uint8)
-    names = [REASONS.get(v, v) if fate else v for v in named] + ([f"{len(rest):,} others"] if rest else [])
+    place = np.full(max(len(known), 1), len(named), np.uint8)
+    place[named] = np.arange(len(named), dtype=np.uint8)
+    words = [known[i] for i in named]
+    names = [REASONS.get(v, v) if fate else v for v in words] + ([f"{len(rest):,} others"] if rest else [])
     colours = [
-        KEPT if fate and v == "kept" else CYCLE[(i + (5 if fate else 0)) % len(CYCLE)] for i, v in enumerate(named)
+        KEPT if fate and v == "kept" else OTHER if fate and v == "not_selected" else CYCLE[(i + 5 * fate) % len(CYCLE)]
+        for i, v in enumerate(words)
     ]
-    if fate:
-        colours = [OTHER if v == "not_selected" else c for v, c in zip(named, colours, strict=True)]
-    return Colouring(classes, names, colours + ([OTHER] if rest else []))
+    return Colouring(place[codes] if len(codes) else np.zeros(0, np.uint8), names, colours + [OTHER] * bool(rest))
 
 
-def by_score(values: Sequence[float | None]) -> Colouring:
-    """Seven bins of equal width from low to high; rows without the score are grey."""
-    numbers = np.array([np.nan if v is None else v for v in values], np.float64)
+def by_score(values: npt.NDArray[np.floating[Any]]) -> Colouring:
+    """Seven bins of equal width from low to high; rows without the score (NaN) are grey."""
+    numbers = np.asarray(values, np.float64)
     known = numbers[~np.isnan(numbers)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, len(RAMP) + 1)
@@ -93,16 +97,20 @@ def by_score(values: Sequence[float | None]) -> Colouring:
     return Colouring(classes, [*names, "no score"], [*RAMP, OTHER])
 
 
-def by_search(run: Run, ids: Sequence[str], text: str) -> Colouring:
-    """Rows whose messages, key or label hold a text, against the others. Upper and lower case do not matter."""
+def by_search(run: Run, ids: pa.Array, text: str) -> Colouring:
+    """Rows whose messages, key or label hold a text, against the others. Upper and lower case do not matter.
+
+    Raises:
+        duckdb.Error: the records are damaged.
+    """
     records = [str(f) for f in sorted((run.curate / "records").glob("part-*.parquet"))]
-    hits: set[str] = set()
+    hits: list[str] = []
     if records:
         found = duckdb.execute(
             "select id from read_parquet(?) where contains(lower(cast(messages as varchar)), lower(?)) "
             "or contains(lower(coalesce(label, '')), lower(?)) or key = ?",
             [records, text, text, text],
         ).fetchall()
-        hits = {id_ for (id_,) in found}
-    classes = np.array([0 if id_ in hits else 1 for id_ in ids], np.uint8)
-    return Colouring(classes, ["found", "others"], [CYCLE[5], OTHER])
+        hits = [id_ for (id_,) in found]
+    hit = pc.is_in(ids, value_set=pa.array(hits, pa.string())).to_numpy(zero_copy_only=False)
+    return Colouring(np.where(hit, 0, 1).astype(np.uint8), ["found", "others"], [CYCLE[5], OTHER])

@@ -93,6 +93,8 @@ def _examples(view: ReportView) -> list[str]:
         return []
     counts = ", ".join(f"{written.count(n)} {CHANGES[c]}" for c, n in view.examples.counts.items())
     lines = [f"Against {in_markdown(view.examples.baseline or 'nothing')}: {counts}.", ""]
+    if view.redacted:
+        return lines[:1]
     for e in bad:
         said = in_markdown(e.candidate if e.error is None else f"request failed: {e.error}", 60)
         lines.append(

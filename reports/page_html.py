@@ -52,7 +52,7 @@ def page(view: ReportView) -> str:
     )
     after = f"{parts.method(view)}</main></body></html>\n"
     room = LARGEST - len((before + after).encode("utf-8", "replace")) - 1000
-    return before + parts.examples_section(view.examples, room) + after
+    return before + parts.examples_section(view.examples, room, redacted=view.redacted) + after
 
 
 def _head(view: ReportView) -> str:

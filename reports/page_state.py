@@ -15,9 +15,12 @@ from tamis.reports.folder import Folder, Problem
 from tamis.reports.launch import ROOT_VARIABLE
 from tamis.reports.section import section
 from tamis.reports.view import ReportView, load
+from tamis.reports.visible_text import in_streamlit
 from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
+from tamis.schema import LEDGER
 
+WANTED = "run_wanted"  # what the page of all runs leaves here is chosen when the sidebar is drawn next
 # A folder is a run if it holds one of these.
 MARKS = ("recipe.yaml", "curate", "arms", "comparison.json", "verdict.json")
 STATES = {"complete": "✓ complete", "running": "… running", "stopped": "! stopped", "empty": "empty"}
@@ -60,6 +63,8 @@ def sidebar() -> None:
     """Draw the choices. Called by app.py, outside of the pages, so that they stay when the page changes."""
     runs = found_runs(root())
     st.session_state["runs"] = runs
+    if (wanted := st.session_state.pop(WANTED, None)) is not None:
+        st.session_state["run"] = wanted  # a widget can only be set before it is drawn
     if not runs:
         st.session_state["chosen"] = None
         return
@@ -77,7 +82,7 @@ def sidebar() -> None:
         if len(others) > 1:
             baseline = st.selectbox("Baseline", others, key="baseline", bind="query-params", format_func=one_line)
         view = current(run, arm, baseline)
-        st.caption(f"{STATES[view.state]} · {view.made}")
+        st.caption(f"{STATES[view.state]} · {in_streamlit(view.made)}")
     st.session_state["chosen"] = Chosen(run, view)
 
 
@@ -110,7 +115,7 @@ def _all_examples(path: str, arm: str, baseline: str, at: tuple[float, ...]) -> 
 
 def signature(run: Run) -> tuple[float, ...]:
     """When the files that a view is made of were last written."""
-    files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json"]
+    files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json", run.curate / "ledger.parquet"]
     files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
     files += [*sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")), run.curate / "eval.parquet"]
     return tuple(f.stat().st_mtime for f in files if f.exists())
@@ -123,6 +128,15 @@ def chosen() -> Chosen:
         _no_run()
         st.stop()
     return found  # type: ignore[no-any-return]
+
+
+def titled(title: str) -> Chosen:
+    """The run that a page shows, its title, and what could not be read: a page that looks whole may lack a part."""
+    found = chosen()
+    st.title(title)
+    if found.view.damaged:
+        section(html_parts.problem_list(found.view.damaged), "damaged")
+    return found
 
 
 def _no_run() -> None:
@@ -147,7 +161,7 @@ def progress() -> None:
             share = min(1.0, stage.done / stage.total) if stage.done is not None and stage.total else 0.0
             left = f", {written.duration(stage.eta_s)} left" if stage.eta_s is not None else ""
             far = f"{written.count(stage.done)} of {written.count(stage.total)} {stage.unit}"
-            st.progress(share, text=f"{stage.name}: {far}{left}")
+            st.progress(share, text=in_streamlit(f"{stage.name}: {far}{left}"))
     before = st.session_state.get("stages_seen")
     now = [(s.name, s.state) for s in view.stages]
     st.session_state["stages_seen"] = now
@@ -155,14 +169,18 @@ def progress() -> None:
         st.rerun()
 
 
+def has_ledger(run: Run) -> bool:
+    """Whether there are rows to ask for; where not, the view's problems say why."""
+    return Folder(run).check(run.curate / "ledger.parquet", "the ledger", LEDGER.names)
+
+
 def nothing(what: str, view: ReportView) -> None:
     """Say what a page lacks and which command makes it."""
     st.info(what)
     if view.state == "running":
         progress()
-    shown = [p for p in view.problems if p.severity == "damaged"] or list(view.problems)
-    if shown:
-        section(html_parts.problem_list(shown), "what-is-missing")
+    if not view.damaged and view.problems:  # what is damaged is said under the title
+        section(html_parts.problem_list(view.problems), "what-is-missing")
 
 
 def damaged(part: Path, what: str, view: ReportView) -> None:

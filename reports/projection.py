@@ -28,13 +28,13 @@ class Projection:
     """Rows with a place on the map, in order of id.
 
     Attributes:
-        ids: row ids.
+        ids: row ids, strings in rising order.
         xy: shape (n, 2), uint16.
         explained: share of the vectors' variance that the two axes show; None where `map.parquet` gave them.
         absent: rows of the ledger that have no vector (they fell before they were embedded).
     """
 
-    ids: list[str]
+    ids: pa.Array
     xy: npt.NDArray[np.uint16]
     explained: float | None
     absent: int
@@ -57,7 +57,7 @@ def project(run: Run) -> Projection:
     file = run.curate / "map.parquet"
     if file.is_file():
         table = pq.read_table(file, columns=["id", "x", "y"]).sort_by("id")
-        ids = table["id"].to_pylist()
+        ids = table["id"].combine_chunks()
         places = np.column_stack([table[c].to_numpy() for c in ("x", "y")]).astype(np.float64)
         explained = None
     else:
@@ -67,12 +67,14 @@ def project(run: Run) -> Projection:
     return Projection(ids, _to_16_bit(places), explained, max(0, int(total) - len(ids)))
 
 
-def _vectors(run: Run) -> tuple[list[str], npt.NDArray[np.int8]]:
+def _vectors(run: Run) -> tuple[pa.Array, npt.NDArray[np.int8]]:
     parts = [pq.read_table(f, columns=["id", "vector"]) for f in sorted((run.curate / "vectors").glob("*.parquet"))]
+    if not parts:
+        raise FileNotFoundError(f"{run.curate / 'vectors'} holds no vectors")
     table = pa.concat_tables(parts).sort_by("id")
     column = table["vector"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.int8)
-    return table["id"].to_pylist(), values.reshape(len(column), -1) if len(column) else np.zeros((0, 2), np.int8)
+    return table["id"].combine_chunks(), values.reshape(len(column), -1) if len(column) else np.zeros((0, 2), np.int8)
 
 
 def principal_axes(vectors: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.float64], float]:

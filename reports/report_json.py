@@ -8,6 +8,7 @@ from typing import Any
 
 from tamis.reports.view import ReportView, load
 from tamis.run import Run
+from tamis.schema import json_text as schema_text
 from tamis.schema import write_json
 
 
@@ -16,6 +17,11 @@ def write_report_json(run: Run, path: Path | None = None) -> Path:
     path = path or run.report / "report.json"
     write_json(path, report_json(load(run)))
     return path
+
+
+def json_text(view: ReportView) -> str:
+    """The report as JSON text."""
+    return schema_text(report_json(view))
 
 
 def report_json(view: ReportView) -> dict[str, Any]:

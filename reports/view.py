@@ -21,6 +21,7 @@ from tamis.reports.measures import mapping, text
 from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
 from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
 from tamis.run import Run, package_version
+from tamis.schema import LEDGER
 
 T = TypeVar("T")
 RunState = Literal["empty", "running", "stopped", "complete"]
@@ -62,6 +63,7 @@ class ReportView:
     reproduce: str
     problems: tuple[Problem, ...]
     training: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    redacted: bool = False
 
     @property
     def headline(self) -> str:
@@ -118,6 +120,8 @@ def load(
     funnel = _part(folder, run.curate / "funnel.json", "the curation funnel", folder.rerun, funnel_view)
     if funnel and not funnel.adds_up:
         folder.say("the funnel does not add up", "curate/funnel.json", folder.redo(run.curate), "damaged")
+    if funnel or (run.curate / "stage.json").is_file():
+        folder.check(run.curate / "ledger.parquet", "the ledger", LEDGER.names, part=run.curate)
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
     recipe = folder.recipe() if state != "empty" else {}
     return ReportView(

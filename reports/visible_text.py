@@ -11,6 +11,8 @@ import re
 
 CUT = 600  # characters; an example is to be read, not stored: the run folder has all of it
 
+CELL = 30_000  # characters; a spreadsheet refuses cells beyond 32,767
+
 # Controls but newline and tab; zero-width and direction marks; byte-order mark; line separators; halves of surrogates.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e"
@@ -53,10 +55,17 @@ def in_markdown(value: object, limit: int = 120) -> str:
     return text.replace("://", ":\u200b//").replace("www.", "www\u200b.").replace("@", "@\u200b")
 
 
+def in_streamlit(value: object, limit: int = 120) -> str:
+    """For labels, titles and captions of the app: Markdown that also knows `:icons:`, `:red[colours]` and `$maths$`."""
+    return re.sub(r":(?=\w)", ":\u200b", in_markdown(value, limit))
+
+
 def in_csv(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = visible(value, None)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
+    """A cell that no spreadsheet takes for a formula. A number of ours stays a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    text = visible(value, CELL)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") or text[:1] == "\t" else text
 
 
 def _named(match: re.Match[str]) -> str:

@@ -190,7 +190,11 @@ def limits(metric: str, lower: float | None, upper: float | None, unit: str | No
 
 
 def tick(text: str) -> str:
-    """A written number of an axis, where values are round: without the zeros that say how precise it is."""
+    """A written number of an axis, where values are round: without the zeros that say how precise it is.
+
+    The word "points" is left out too: it would leave room for a label or two only, and every value beside carries it.
+    """
+    text = text.removesuffix(" points")
     return re.sub(r"\.(?!\d)", "", re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text))
 
 

@@ -20,6 +20,7 @@ import typer
 from tamis import schema
 from tamis.errors import ExitCode, TamisError, UserError
 from tamis.recipe import Recipe
+from tamis.reports.visible_text import visible
 from tamis.run import Run
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(error, None)}", file=sys.stderr)
         sys.exit(int(error.exit_code))
     except TamisError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {visible(error, None)}", file=sys.stderr)
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         print(f"\nstopped; what is done is kept. To go on: {' '.join(['tamis', *sys.argv[1:]])}", file=sys.stderr)
@@ -70,7 +71,8 @@ def main() -> None:
 
 
 def _say(lines: list[str]) -> None:
-    print("\n".join(lines))
+    # what data, models and names hold must not act on a terminal
+    print(visible("\n".join(lines), None))
 
 
 def _counts(values: dict[str, int], most: int = 8) -> str:
@@ -171,7 +173,10 @@ def why(
     from tamis.curate.why import fate, sentence
 
     found = fate(Run(run).curate / "ledger.parquet", row)
-    print(json.dumps(found, ensure_ascii=False) if as_json else sentence(found))
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _say([sentence(found)])
 
 
 def _opened(what: str, run: Path | None) -> tuple[Recipe, Run, list[loop.Arm]]:
@@ -446,7 +451,8 @@ def gate(
     if policy is None:
         raise UserError("there is no policy to judge by", where=str(run), hint="tamis gate RUN --policy FILE")
     verdict = loop.judge(folder, policy, arm)
-    print(renderers[format](verdict))
+    text = renderers[format](verdict)
+    print(text if format in ("json", "junit") else visible(text, None))
     raise typer.Exit(int(verdict["exit_code"]))
 
 
@@ -454,18 +460,24 @@ def gate(
 def report(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     html: Annotated[Path | None, typer.Option(help="Where to write; default report/report.html in the run.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="As .html, .md, .json or .csv (items).")] = None,
+    redact: Annotated[bool, typer.Option(help="Leave out personal data and raw text.")] = False,
     serve: Annotated[bool, typer.Option(help="Open the app instead, on this machine only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the one-file HTML report, or show the app."""
+    """Write the report as one file, or show the app."""
     if serve:
         from tamis.reports.launch import serve as show
 
         raise typer.Exit(show(Run(run)))
-    from tamis.reports.page_html import write_html
+    from tamis.reports.export import default_path, write_report
 
-    page = str(write_html(Run(run), html))
-    _answer({"report": page}, [page], as_json)
+    path = html or output or default_path(Run(run), redact)
+    view = write_report(Run(run), path, form=".html" if html else None, redact=redact)
+    for problem in view.problems[:_ROOM]:
+        said = f"{problem.what} ({problem.where}). To mend it: {problem.repair}"
+        print(visible(said, None), file=sys.stderr)
+    _answer({"report": str(path), "problems": [dataclasses.asdict(p) for p in view.problems]}, [str(path)], as_json)
 
 
 if __name__ == "__main__":

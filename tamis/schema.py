@@ -115,6 +115,15 @@ EVAL = pa.schema(
     ]
 )
 
+# A place in the plane for every row that was embedded, for people to look at.
+MAP = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("x", pa.float32(), nullable=False),  # no unit: only who is near whom means something
+        pa.field("y", pa.float32(), nullable=False),
+    ]
+)
+
 # Same prompt, different answer or label: reported, never settled silently.
 CONFLICTS = pa.schema(
     [
@@ -204,10 +213,14 @@ def from_json(value: Any) -> Any:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` with its schema version, atomically: a reader sees the old file or the new one."""
-    text = json.dumps(
+    write_atomic(path, json_text(value).encode("utf-8", "replace"))
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """`value` with its schema version, as JSON text."""
+    return json.dumps(
         jsonable({"schema_version": SCHEMA_VERSION, **value}), ensure_ascii=False, indent=1, allow_nan=False
     )
-    write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

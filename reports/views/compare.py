@@ -17,9 +17,8 @@ from tamis.reports.visible_text import in_html
 
 MOST_SYSTEMS = 5  # more lines than this cannot be told apart
 
-found = page_state.chosen()
+found = page_state.titled("Compare")
 view, systems = found.view, found.view.systems
-st.title("Compare")
 if systems is None:
     page_state.nothing("There is no comparison yet.", view)
     st.stop()
@@ -41,8 +40,8 @@ if metrics:
     rows = [
         [
             in_html(systems.label(*p.baseline)),
-            in_html(p.delta.text),
-            f"<span class=nowrap>{in_html(p.delta.interval)}</span>",
+            parts.nowrap(in_html(p.delta.text)),
+            parts.nowrap(in_html(p.delta.interval)),
             written.count(p.fixed) if p.fixed is not None else written.DASH,
             written.count(p.broken) if p.broken is not None else written.DASH,
             written.p_value(p.mcnemar_p) if p.mcnemar_p is not None else written.DASH,
@@ -74,15 +73,12 @@ shown = st.multiselect(
 )
 rows_shown = [s for s in systems.systems if systems.label(s.arm, s.system) in shown]
 folder = Folder(found.run)
-colours = ("candidate", "baseline", "good", "unsure", "bad")
 timed = [(s, durations_ms(folder, s.arm, s.system)) for s in rows_shown]
 timed = [(s, values) for s, values in timed if any(math.isfinite(v) and v > 0 for v in values)]
 if timed:
     st.subheader("How long requests take")
     finite = [v for _, values in timed for v in values if math.isfinite(v) and v > 0]
-    curves = [
-        curve(systems.label(s.arm, s.system), values, colours[i % len(colours)]) for i, (s, values) in enumerate(timed)
-    ]
+    curves = [curve(systems.label(s.arm, s.system), values, figures.SERIES[i]) for i, (s, values) in enumerate(timed)]
     log = max(finite) > drawings.WIDE * min(finite)
     section(
         figures.ecdf(curves, written.milliseconds, "share of requests answered within a time", x_name="time", log=log),
@@ -92,7 +88,7 @@ if timed:
     percentiles = ("latency.e2e.p50", LATENCY, "latency.e2e.p99")
     body = [
         [in_html(systems.label(s.arm, s.system)), written.count(len(values))]
-        + [f"{in_html(s.get(p).text)}<br><span class=muted>{in_html(s.get(p).interval)}</span>" for p in percentiles]
+        + [f"{in_html(s.get(p).text)}<br>{parts.muted(in_html(s.get(p).interval))}" for p in percentiles]
         for s, values in timed
     ]
     section(parts.table(head, body, "One request at a time, after warm-up", range(1, 5)), "percentiles")
@@ -103,7 +99,7 @@ if costs and priced:
     st.subheader("What answers cost")
     body = [
         [in_html(systems.label(s.arm, s.system))]
-        + [f"{in_html(s.get(m).text)}<br><span class=muted>{in_html(s.get(m).interval)}</span>" for m in costs]
+        + [f"{in_html(s.get(m).text)}<br>{parts.muted(in_html(s.get(m).interval))}" for m in costs]
         for s in priced
     ]
     head = ["system", *(in_html(named(m).label) for m in costs)]

@@ -7,17 +7,17 @@ from tamis.reports import drawings, figures, ledger_query, page_state
 from tamis.reports import html_parts as parts
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import REASONS
+from tamis.reports.fate_view import fate_html
 from tamis.reports.figures import Curve, Limit
 from tamis.reports.ledger_query import PAGE, Filter
 from tamis.reports.section import section
 from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
 
-found = page_state.chosen()
+found = page_state.titled("Curation")
 view, run = found.view, found.run
-st.title("Curation")
-if view.funnel is None or not ledger_query.ledger_file(run).is_file():
-    page_state.nothing("Nothing has been curated yet.", view)
+if view.funnel is None or not page_state.has_ledger(run):
+    page_state.nothing("There are no curated rows to show.", view)
     st.stop()
 funnel = view.funnel
 
@@ -76,9 +76,9 @@ def rows_table() -> None:
             "label": one_line(r["label"], 40),
             "language": r["language"],
             "source": one_line(r["source"], 30),
-            "similarity": r["similarity"],
-            "to the limit": r["slack"],
-            "rank": r["rank"],
+            "similarity": "" if r["similarity"] is None else f"{r['similarity']:.3f}",
+            "to the limit": "" if r["slack"] is None else f"{r['slack']:,.3f}",
+            "rank": "" if r["rank"] is None else written.count(r["rank"]),
         }
         for r in here
     ]
@@ -89,35 +89,7 @@ def rows_table() -> None:
     if clicked and clicked[0] < len(here):
         st.query_params["row"] = here[clicked[0]]["id"]
     if wanted := st.query_params.get("row"):
-        fate(wanted)
-
-
-def fate(id_: str) -> None:
-    """What became of one row, and the row that decided it."""
-    known = ledger_query.fate(run, id_)
-    if known is None:
-        st.info("The ledger has no such row.")
-        return
-    r = known.row
-    why = (
-        "kept" if r["verdict"] == "kept" else f"dropped by {r['stage']}: {REASONS.get(r['reason'] or '', r['reason'])}"
-    )
-    facts = [("fate", in_html(why))]
-    if r["rank"] is not None:
-        facts.append(("place in the order", written.count(r["rank"] + 1)))
-    if r["witness"]:
-        near = f", similarity {r['similarity']:.3f}" if r["similarity"] is not None else ""
-        slack = f", {abs(r['slack']):.3f} beyond the limit" if r["slack"] is not None else ""
-        facts.append(("because of", f"{in_html(one_line(r['witness'], 60))}{near}{slack}"))
-        facts.append(("its prompt", parts.said(known.witness_prompt, None, known.prompt)))
-        facts.append(("its answer", parts.said(known.witness_answer, None, known.answer)))
-    facts[1:1] = [("prompt", parts.quoted(known.prompt)), ("answer", parts.quoted(known.answer))]
-    place = f"{r['file']}:{r['line']}"
-    facts.append(("row", " · ".join(in_html(one_line(x, 80)) for x in (r["key"], r["id"], place, r["label"]) if x)))
-    scores = {k.removeprefix("score_"): v for k, v in r.items() if k.startswith("score_") and v is not None}
-    if scores:
-        facts.append(("scores", in_html(", ".join(f"{k} {v:.3f}" for k, v in scores.items()))))
-    section(f"<h2>The row</h2>{parts.facts(facts)}", "fate")
+        section(fate_html(ledger_query.fate(run, wanted)), "fate")
 
 
 def score_figure() -> None:

@@ -6,16 +6,17 @@ import streamlit as st
 from tamis.reports import html_parts as parts
 from tamis.reports import nearest, page_state
 from tamis.reports import written_numbers as written
+from tamis.reports.curation_view import REASONS
+from tamis.reports.examples_csv import rows_csv
 from tamis.reports.examples_view import CHANGES, MEANING, Example
 from tamis.reports.section import section
-from tamis.reports.visible_text import in_html
+from tamis.reports.visible_text import in_html, in_streamlit
 from tamis.reports.visible_text import line as one_line
 
 PAGE = 25
 
-found = page_state.chosen()
+found = page_state.titled("Examples")
 view, run = found.view, found.run
-st.title("Examples")
 
 
 @st.cache_resource(max_entries=4, show_spinner="Indexing the training rows")
@@ -29,7 +30,7 @@ if examples is None or not examples.total:
     st.stop()
 
 against = f"{examples.candidate} against {examples.baseline}" if examples.baseline else examples.candidate
-st.caption(f"{against}, {written.count(examples.total)} items")
+st.caption(f"{in_streamlit(against)}, {written.count(examples.total)} items")
 kinds = [c for c in CHANGES if examples.counts.get(c)]
 st.caption(", ".join(f"{examples.counts[c]:,} {CHANGES[c]}" for c in kinds))
 # Streamlit writes what is displayed into the URL: words that stay the same, so no counts in them
@@ -87,6 +88,12 @@ table = [
 choice = st.dataframe(
     table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"list-{number}-{change}-{label}-{text}"
 )
+st.download_button(
+    "Download these items (CSV)",
+    lambda: ("\ufeff" + rows_csv(rows)).encode("utf-8", "replace"),
+    file_name="items.csv",
+    mime="text/csv",
+)
 # The item is in the URL, so that it can be sent to somebody; a click wins over it.
 clicked = choice["selection"]["rows"]
 if clicked and clicked[0] < len(here):
@@ -95,20 +102,24 @@ wanted = st.query_params.get("item")
 item = next((e for e in examples.rows if e.id == wanted), here[0])
 
 verdicts = {True: "right", False: "wrong", None: "not judged"}
+
+
+def taken_as(answer: str | None, right: bool | None) -> str:
+    """What was made of an output, and whether that is right."""
+    return f"{parts.quoted(answer)} {parts.muted(f'({verdicts[right]})')}"
+
+
 lines = [
     ("change", f"{CHANGES[item.change]}: {MEANING[item.change]}"),
     ("asked", parts.quoted(item.prompt)),
     ("expected", parts.quoted(item.expected)),
     (f"{examples.candidate} said", parts.said(item.candidate, item.error, item.expected)),
-    ("taken as", f"{parts.quoted(item.candidate_answer)} <span class=muted>({verdicts[item.candidate_right]})</span>"),
+    ("taken as", taken_as(item.candidate_answer, item.candidate_right)),
 ]
 if examples.baseline:
     lines += [
         (f"{examples.baseline} said", parts.said(item.baseline, None, item.expected)),
-        (
-            "taken as",
-            f"{parts.quoted(item.baseline_answer)} <span class=muted>({verdicts[item.baseline_right]})</span>",
-        ),
+        ("taken as", taken_as(item.baseline_answer, item.baseline_right)),
     ]
 where = [x for x in (item.label, item.language, item.finish and f"finish: {item.finish}", item.key, item.id) if x]
 lines.append(("item", " · ".join(in_html(one_line(x, 60)) for x in where)))
@@ -135,7 +146,7 @@ try:
             [
                 f"<bdi>{in_html(one_line(n.prompt, 140))}</bdi>",
                 in_html(one_line(n.answer, 60)),
-                in_html(n.reason or "kept"),
+                in_html(REASONS.get(n.reason, n.reason) if n.reason else "kept"),
                 f"{n.similarity:.2f}",
             ]
             for n in near

@@ -16,10 +16,9 @@ VERDICTS = (
     ("Cannot be trusted", "INVALID: the evidence does not meet what the policy requires of it; the gate says why."),
 )
 
-found = page_state.chosen()
+found = page_state.titled("Method")
 view = found.view
-st.title("Method")
-section(parts.method(view), "method")
+section(parts.method(view, titled=False), "method")
 section(parts.table(["verdict", "what it means"], [[a, b] for a, b in VERDICTS], "The four verdicts"), "verdicts")
 rows = [
     [
@@ -32,10 +31,9 @@ rows = [
     for s in view.stages[:100]
 ]
 section(parts.table(["stage", "state", "time", "finished", "fingerprint"], rows, "Stages of this run"), "stages")
-if view.problems:
-    section(parts.problems(view), "problems")
-st.subheader("Recipe")
 try:
-    st.code(visible(found.run.recipe_file.read_text(encoding="utf-8", errors="replace"), 20_000), language="yaml")
+    recipe = visible(found.run.recipe_file.read_text(encoding="utf-8", errors="replace"), 20_000)
+    with st.expander("The recipe with every default written out"):
+        st.code(recipe, language="yaml")
 except OSError:
     st.caption("This run holds no recipe.")

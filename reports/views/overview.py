@@ -11,6 +11,7 @@ from tamis.reports.drawings import systems_metrics
 from tamis.reports.metric_names import named
 from tamis.reports.page_html import page
 from tamis.reports.section import section
+from tamis.reports.visible_text import in_streamlit
 
 found = page_state.chosen()
 view = found.view
@@ -38,12 +39,14 @@ def cards() -> None:
         if other is not None and other.finite is not None and mine.finite is not None:
             change = written.difference(metric, mine.finite - other.finite, mine.unit)
             # Streamlit looks for an ASCII minus to know which way the arrow points
-            delta = f"{change.replace(written.MINUS, '-')} to {view.baseline}"
+            delta = f"{change.replace(written.MINUS, '-')} to {in_streamlit(view.baseline, 40)}"
         with column, st.container(border=True):
             colour: Literal["inverse", "normal", "off"]
             colour = "inverse" if name.direction == "down" else "normal" if name.direction == "up" else "off"
-            st.metric(name.label, mine.text, delta, delta_color=colour, help=mine.how or None)
-            st.caption(f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval")
+            how = in_streamlit(mine.how, 300) or None
+            st.metric(in_streamlit(name.label), mine.text, delta, delta_color=colour, help=how)
+            span = f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval"
+            st.caption(in_streamlit(span))
 
 
 cards()

@@ -2,57 +2,59 @@
 
 import streamlit as st
 
+from tamis.reports import html_parts as parts
 from tamis.reports import page_state
 from tamis.reports import written_numbers as written
 from tamis.reports.metric_names import named
+from tamis.reports.section import section
 from tamis.reports.systems_view import LATENCY
 from tamis.reports.verdict_view import SIGNS
+from tamis.reports.view import ReportView
+from tamis.reports.visible_text import in_html, in_streamlit
 from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
 
 MOST = 200
 
-page_state.chosen()
-st.title("Runs")
+page_state.titled("Runs")
 runs = st.session_state["runs"]
-st.caption(f"{len(runs)} in {page_state.root().resolve()}")
-rows = []
-for path in runs[:MOST]:
-    view = page_state.current(Run(path), None, None)
+st.caption(f"{written.count(len(runs))} in {in_streamlit(page_state.root().resolve(), 200)}; click one to open it")
+
+
+def result(view: ReportView) -> str:
+    """The number a run is judged by, with its interval."""
     row = view.candidate_row
-    primary = view.systems.primary if view.systems else None
-    verdict = (
-        f"{SIGNS.get(view.verdict.verdict, '!')} {view.headline}" if view.verdict else page_state.STATES[view.state]
-    )
-    rows.append(
-        {
-            "run": one_line(path.name),
-            "verdict": verdict,
-            "model": one_line(view.model, 40),
-            "rows read": view.funnel.read if view.funnel else None,
-            "rows kept": view.funnel.kept if view.funnel else None,
-            "metric": named(primary).label if primary else None,
-            "value": row.get(primary).text if row and primary else None,
-            "interval": row.get(primary).interval if row and primary else None,
-            "p95 latency": row.get(LATENCY).text if row else None,
-            "cost per 1,000": row.cost.text if row and row.cost else None,
-            "arms": ", ".join(one_line(a.name) for a in view.arms) or None,
-            "training": written.duration(row.train_seconds) if row and row.train_seconds else None,
-            "finished": view.made,
-        }
-    )
-choice = st.dataframe(rows, hide_index=True, on_select="rerun", selection_mode="single-row", key="runs-table")
-clicked = choice["selection"]["rows"]
-if clicked and clicked[0] < len(runs):
-    name = runs[clicked[0]].name
+    if row is None or view.systems is None:
+        return written.DASH
+    measure = row.get(view.systems.primary)
+    name = in_html(named(view.systems.primary).label)
+    return f"{in_html(measure.text)} {name}<br>{parts.muted(parts.nowrap(in_html(measure.interval)))}"
 
-    def choose() -> None:
-        """Widgets can only be changed before they are drawn."""
-        st.session_state["run"] = name
 
-    if st.button(f"Open {one_line(name)}", on_click=choose):
-        st.switch_page("views/overview.py")
-else:
-    st.caption("Click a run to open it.")
+def cells(number: int, name: str, view: ReportView) -> list[str]:
+    """One run as a row of ready HTML."""
+    row, judged = view.candidate_row, view.verdict
+    word = f"{SIGNS.get(judged.verdict, '!')} {view.headline}" if judged else page_state.STATES[view.state]
+    kept = f"{written.count(view.funnel.kept)} of {written.count(view.funnel.read)}" if view.funnel else written.DASH
+    took = written.duration(row.train_seconds) if row and row.train_seconds else written.DASH
+    model = one_line(view.model or written.DASH, 60).rsplit("/", 1)[-1]
+    return [
+        f'<b data-key="{number}">{in_html(one_line(name, 60))}</b><br>{parts.muted(in_html(model))}',
+        in_html(word),
+        kept,
+        result(view),
+        in_html(row.get(LATENCY).text) if row else written.DASH,
+        in_html(row.cost.text) if row and row.cost else written.DASH,
+        took,
+        in_html(view.made.removesuffix(" UTC")[:16]),
+    ]
+
+
+head = ["run", "verdict", "rows kept", "result", "p95 latency", "cost / 1,000", "training", "finished, UTC"]
+body = [cells(i, path.name, page_state.current(Run(path), None, None)) for i, path in enumerate(runs[:MOST])]
+picked = section(parts.table(head, body, "The newest first", range(2, 7), "dense"), "runs", clickable=True)
+if picked is not None and picked.isdigit() and int(picked) < len(runs):
+    st.session_state[page_state.WANTED] = runs[int(picked)].name
+    st.switch_page("views/overview.py")
 if len(runs) > MOST:
     st.caption(f"{MOST} of {len(runs):,} shown")

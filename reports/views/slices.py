@@ -8,19 +8,18 @@ from tamis.reports import written_numbers as written
 from tamis.reports.figures import Dot, Limit
 from tamis.reports.section import section
 from tamis.reports.slices_view import FEW, slice_counts
-from tamis.reports.visible_text import in_html
+from tamis.reports.visible_text import in_html, in_streamlit, visible
 from tamis.reports.visible_text import line as one_line
 
 MOST = 40
 
-found = page_state.chosen()
+found = page_state.titled("Slices")
 view = found.view
-st.title("Slices")
 main = view.verdict.main if view.verdict else None
 judged = [g for a in (view.verdict.arms if view.verdict else ()) if a.arm == view.arm for g in a.gates if g.slices]
 tones = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "unsure", "INVALID": "muted"}
 for gate in judged:
-    st.subheader(f"Gate {one_line(gate.id, 60)}")
+    st.subheader(f"Gate {in_streamlit(gate.id, 60)}")
     worst = sorted(gate.slices, key=lambda s: (s.measure.lower is None, s.measure.lower or 0.0))[:MOST]
     dots = [
         Dot(
@@ -40,9 +39,12 @@ for gate in judged:
     svg = figures.whisker(
         dots, write, f"{gate.label}, worst slices first", limit=limit, zero=gate.measure.of == "delta"
     )
-    st.caption(f"{gate.label}; {len(worst)} of {len(gate.slices)} slices, the worst first; Holm-adjusted. Click one.")
+    shown = f"{len(worst)} of {len(gate.slices)} slices, the worst first; Holm-adjusted. Click one."
+    st.caption(f"{in_streamlit(gate.label)}; {shown}")
     if picked := section(svg, f"slices-{gate.id}", clickable=True):
-        st.switch_page("views/examples.py", query_params={"label": picked} if gate.by == "label" else {})
+        # a key in a page is made visible, as all text is; the label may have held what is not
+        name = next((s.name for s in worst if visible(s.name, None) == picked), picked)
+        st.switch_page("views/examples.py", query_params={"label": name} if gate.by == "label" else {})
 if not judged:
     st.info("No gate of this run judges by slice, so there are no intervals to show. A gate that does:")
     st.code('- {id: slices, metric: accuracy, by: label, min_n: 30, require: "delta.lower > -0.05"}', language="yaml")

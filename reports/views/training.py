@@ -9,11 +9,10 @@ from tamis.reports.figures import Curve
 from tamis.reports.folder import Folder
 from tamis.reports.section import section
 from tamis.reports.training_view import CURVES, training_view
-from tamis.reports.visible_text import in_html
+from tamis.reports.visible_text import in_html, in_streamlit
 
-found = page_state.chosen()
+found = page_state.titled("Training")
 view, run = found.view, found.run
-st.title("Training")
 if view.state == "running":
     page_state.progress()
 folder = Folder(run)
@@ -42,24 +41,23 @@ section(parts.table(head, rows, "What was trained", range(1, 7)), "summary")
 for a in arms:
     if a.bad_step is not None:
         st.error(
-            f"{a.arm}: the loss was not a number at step {a.bad_step:,.0f}. Likeliest cause: a learning rate too high "
-            f"for this model, or a row with no token to train on.",
+            f"{in_streamlit(a.arm)}: the loss was not a number at step {a.bad_step:,.0f}. Likeliest cause: a learning "
+            f"rate too high for this model, or a row with no token to train on.",
         )
     if a.unread_lines:
-        st.caption(f"{a.arm}: {a.unread_lines} lines of the log could not be read and are left out.")
+        st.caption(f"{in_streamlit(a.arm)}: {a.unread_lines} lines of the log could not be read and are left out.")
 
 have = [name for name in CURVES if any(a.curves.get(name) for a in arms)]
 if have:
     curve = st.segmented_control("Curve", have, default=have[0], key="curve", bind="query-params", required=True)
     smooth = st.slider("Smooth over steps", 1, 50, 1, key="smooth", bind="query-params")
-    colours = ("candidate", "baseline", "good", "unsure", "bad")
 
     def smoothed(values: list[float]) -> list[float]:
         """Mean over the last `smooth` values."""
         return [sum(values[max(0, i - smooth + 1) : i + 1]) / min(i + 1, smooth) for i in range(len(values))]
 
     lines = [
-        Curve(a.arm, [x for x, _ in pairs], smoothed([y for _, y in pairs]), colours[i % len(colours)])
+        Curve(a.arm, [x for x, _ in pairs], smoothed([y for _, y in pairs]), figures.SERIES[i])
         for i, a in enumerate(arms)
         if (pairs := a.curves.get(curve))
     ]

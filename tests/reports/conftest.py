@@ -9,10 +9,17 @@ import pytest
 
 from tamis.run import Run
 
-spec = importlib.util.spec_from_file_location("make_run", Path(__file__).parent / "make_run.py")
-make_run = importlib.util.module_from_spec(spec)
-sys.modules["make_run"] = make_run  # dataclasses look their module up by name
-spec.loader.exec_module(make_run)
+
+def module(name: str):
+    """A file of this folder as a module: tests are imported by path and cannot import their neighbours otherwise."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found  # dataclasses look their module up by name
+    spec.loader.exec_module(found)
+    return found
+
+
+make_run, pages = module("make_run"), module("pages")
 
 
 @pytest.fixture(scope="session")

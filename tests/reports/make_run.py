@@ -208,9 +208,19 @@ def write_ledger(run: Run, stages: Any, reasons: Any, sizes: Sizes, rng: np.rand
         "truncated": [False] * n,
     }
     table = pa.table({f.name: pa.array(columns[f.name], f.type, from_pandas=True) for f in schema.LEDGER})
+    write_map(run, ids, columns["label"], stages, rng)
     quality = pa.array(rng.beta(5, 2, n), pa.float32())
     schema.write_parquet(run.curate / "ledger.parquet", table.append_column("score_quality", quality))
     write_records(run, ids, label, sizes, rng)
+
+
+def write_map(run: Run, ids: Any, label: Any, stages: Any, rng: np.random.Generator) -> None:
+    """A place for every row that was embedded: labels lie together, as they do on a real map."""
+    placed = ~np.isin(stages, ["clean", "score", "decontaminate"])
+    angle = 2 * np.pi * np.array([INTENTS.index(x) for x in label[placed]]) / len(INTENTS)
+    at = 20 * np.column_stack([np.cos(angle), np.sin(angle)]) + rng.normal(0, 3, (int(placed.sum()), 2))
+    table = pa.table({"id": ids[placed], "x": at[:, 0].astype("f4"), "y": at[:, 1].astype("f4")}, schema=schema.MAP)
+    schema.write_parquet(run.curate / "map.parquet", table)
 
 
 def write_records(run: Run, ids: Any, label: Any, sizes: Sizes, rng: np.random.Generator) -> None:

@@ -4,32 +4,11 @@ import datetime
 import shutil
 
 import pytest
-from streamlit.testing.v1 import AppTest
+from pages import PAGES, opened, sections
 
-from tamis.reports.launch import APP, ROOT_VARIABLE, SETTINGS, command
+from tamis.reports.launch import SETTINGS, command
 from tamis.reports.view import load
 from tamis.schema import write_json
-
-PAGES = ["overview", "compare", "examples", "slices", "curation", "training", "runs", "method"]
-
-
-def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:
-    monkeypatch.setenv(ROOT_VARIABLE, str(path))
-    app = AppTest.from_file(str(APP), default_timeout=30)
-    for name, value in query.items():
-        app.query_params[name] = value
-    app.run()
-    if page != "overview":  # a test cannot open a page directly, and the first page forgets what only others know
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.switch_page(f"views/{page}.py").run()
-    assert not app.exception, app.exception[0].value
-    return app
-
-
-def sections(app: AppTest) -> str:
-    """The HTML of every section on the page."""
-    return "".join(part.proto.json for part in app.get("bidi_component"))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,13 +109,18 @@ def test_the_server_listens_here_only_and_reports_to_nobody():
 # ------------------------------------------------------------------------------------- what a reader does
 
 
-def test_a_run_picked_in_the_list_can_be_opened(monkeypatch, finished):
-    app = opened(monkeypatch, finished.path.parent, "runs")
-    app.session_state["runs-table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
+def test_a_run_picked_in_the_list_is_opened(monkeypatch, build, tmp_path):
+    small = {"read": 400, "kept": 50, "items": 20, "requests": 10}
+    for name, verdict in (("first", "PASS"), ("second", "FAIL")):
+        build(tmp_path / name, **small, verdict=verdict)
+    app = opened(monkeypatch, tmp_path, "runs", run="second")
+    table = sections(app)
+    number = table.split(">first<")[0].rsplit("data-key=", 1)[1].strip('\\"')
+    app.session_state["section-runs"] = {"picked": number}
     app.run()
-    next(b for b in app.button if b.label == "Open demo").click().run()
     assert not app.exception
-    assert "Do not ship" in sections(app)
+    assert app.selectbox[0].value == "first"
+    assert "Release report" in sections(app)
 
 
 def test_a_loss_that_is_no_number_is_marked_with_its_step(monkeypatch, copy):
@@ -165,3 +149,101 @@ def test_examples_can_be_opened_filtered_by_their_url(monkeypatch, finished):
     app = opened(monkeypatch, finished.path, "examples", baseline="linear", change="broken")
     broken = [e for e in load(finished, baseline="linear", examples=None).examples.rows if e.change == "broken"]
     assert len(app.dataframe[0].value) == len(broken)
+
+
+# ------------------------------------------------------------------------------- the numbers are the report's
+
+
+def numbers_of(run) -> dict:
+    """`report.json` of a run, as a script would read it."""
+    import json
+
+    from tamis.reports.report_json import write_report_json
+
+    return json.loads(write_report_json(run).read_text())
+
+
+def test_every_page_shows_the_numbers_of_report_json(monkeypatch, copy):
+    from tamis.reports import written_numbers as written
+
+    raw = numbers_of(copy)
+    systems = {(s["arm"], s["system"]): s for s in raw["systems"]["systems"]}
+    tuned = systems["chosen", "tuned"]
+    accuracy = f"{tuned['metrics']['accuracy']['value'] * 100:.1f}%"
+    p95 = written.milliseconds(tuned["metrics"]["latency.e2e.p95"]["value"])
+    pair = next(
+        p
+        for p in raw["systems"]["pairs"]
+        if p["candidate"] == ["chosen", "tuned"] and p["baseline"][1] == "base" and p["metric"] == "accuracy"
+    )
+    funnel, counts = raw["funnel"], raw["examples"]["counts"]
+    gate = next(g for g in raw["verdict"]["arms"][0]["gates"] if g["id"] == "slices")
+    loss = raw["training"]["chosen"]["final_loss"]
+    expected = {
+        "overview": [raw["headline"], accuracy, p95, f"{pair['fixed']} fixed", f"{funnel['kept']}"],
+        "compare": [written.points(pair["delta"]["value"]), f"{pair['fixed']} fixed", p95],
+        "slices": [s["measure"]["metric"] and s["name"] for s in gate["slices"]],
+        "curation": [written.count(step["left"]) for step in funnel["steps"]],
+        "training": [written.number(loss)],
+        "runs": [accuracy, p95, f"{funnel['kept']} of {written.count(funnel['read'])}", raw["headline"]],
+        "method": [written.count(raw["systems"]["items"]), raw["verdict"]["policy_sha256"][:12]],
+    }
+    for page, wanted in expected.items():
+        text = sections(opened(monkeypatch, copy.path, page))
+        for value in wanted:
+            assert str(value) in text, (page, value)
+    captions = " ".join(c.value for c in opened(monkeypatch, copy.path, "examples").caption)
+    assert all(f"{n:,} {change.replace('_', ' ')}" in captions for change, n in counts.items())
+
+
+def test_the_map_page_counts_what_lies_in_the_lasso_of_the_url(monkeypatch, finished):
+    from tamis.reports.projection import inside, project
+
+    half = "0.0_65535.0_65535.32768_0.32768"
+    app = opened(monkeypatch, finished.path, "map", lasso=half)
+    shown = project(finished)
+    held = inside(shown.xy, [[0, 0], [65535, 0], [65535, 32768], [0, 32768]])
+    assert 0 < len(held) < len(shown)
+    assert f"{len(held):,} rows in the region" in [s.value for s in app.subheader]
+
+
+def test_a_lasso_that_was_drawn_goes_into_the_url(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path, "map")
+    assert not app.subheader
+    app.session_state["map"] = {"polygon": [[0, 0], [65535, 0], [65535, 65535], [0, 65535]]}
+    app.run()
+    assert not app.exception
+    assert app.query_params["lasso"] == ["0.0_65535.0_65535.65535_0.65535"]
+    assert "rows in the region" in app.subheader[0].value
+
+
+def test_a_point_that_was_clicked_shows_its_fate(monkeypatch, finished):
+    from tamis.reports.projection import project
+
+    app = opened(monkeypatch, finished.path, "map")
+    app.session_state["map"] = {"point": 5}
+    app.run()
+    id_ = project(finished).ids[5].as_py()
+    assert app.query_params["row"] == [id_]
+    assert id_ in sections(app)
+
+
+def test_a_lasso_of_nonsense_in_the_url_is_no_lasso(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path, "map", lasso="1.2.3_<script>_..")
+    assert not app.subheader
+
+
+@pytest.mark.slow
+def test_a_million_ledger_rows_are_no_burden(monkeypatch, build, tmp_path):
+    run = build(tmp_path / "big", read=1_000_000, kept=5_000, items=100, requests=20)
+    for page in PAGES:
+        app = opened(monkeypatch, run.path, page)
+        assert sum(len(part.proto.json) for part in app.get("bidi_component")) < 1_000_000, page
+        assert sum(len(d.value) for d in app.dataframe) <= 50, page
+    assert write_report_size(run) < 300_000
+
+
+def write_report_size(run) -> int:
+    from tamis.reports.page_html import write_html
+
+    return write_html(run).stat().st_size

@@ -1,0 +1,128 @@
+"""The report can be read by everybody: valid HTML, contrast, names for pictures, headings in order, light on paper."""
+
+import itertools
+import re
+
+import pytest
+
+from tamis.reports import figures, look, map_colours
+from tamis.reports.page_html import page as page_of
+from tamis.reports.redact import redacted
+from tamis.reports.view import load
+
+html5lib = pytest.importorskip("html5lib", reason="the validating parser: pip install html5lib")
+
+
+@pytest.fixture(scope="module", params=["whole", "redacted", "empty"])
+def text(request, finished, tmp_path_factory) -> str:
+    from tamis.run import Run
+
+    if request.param == "empty":
+        return page_of(load(Run(tmp_path_factory.mktemp("empty"))))
+    view = load(finished)
+    return page_of(redacted(view) if request.param == "redacted" else view)
+
+
+@pytest.fixture(scope="module")
+def tree(text):
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+
+
+def test_a_strict_parser_finds_no_error(tree):
+    assert tree.find("body") is not None
+
+
+def test_the_page_names_its_language_its_title_and_its_main_part(tree):
+    assert tree.get("lang") == "en"
+    assert (tree.find("head/title").text or "").strip()
+    assert len(tree.findall("body/main")) == 1
+
+
+def test_headings_go_down_one_step_at_a_time_from_a_single_first(tree):
+    levels = [int(e.tag[1]) for e in tree.iter() if isinstance(e.tag, str) and re.fullmatch("h[1-6]", e.tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def test_every_picture_has_a_name_and_no_picture_is_a_file(tree):
+    svgs = [e for e in tree.iter() if isinstance(e.tag, str) and e.tag.split("}")[-1] == "svg"]
+    assert all(e.get("role") == "img" and e.get("aria-label", "").strip() for e in svgs)
+    assert not list(tree.iter("img"))
+
+
+def test_every_table_has_a_caption_and_every_heading_cell_a_direction(tree):
+    for table in tree.iter("table"):
+        assert "".join(table.find("caption").itertext()).strip()
+        assert all(th.get("scope") in ("col", "row") for th in table.iter("th"))
+        width = len(table.findall("thead/tr/th"))
+        for row in table.findall("tbody/tr"):
+            assert sum(int(c.get("colspan", "1")) for c in row) == width
+
+
+def test_ids_are_used_once(tree):
+    ids = [e.get("id") for e in tree.iter() if e.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_says_something_by_colour_alone(tree):
+    for e in tree.iter("span"):
+        if (e.get("class") or "").startswith("t-") and "badge" not in e.get("class"):
+            assert "".join(e.itertext()).strip()
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.2, relative luminance of two colours `#rrggbb`."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+PALETTES = {"light": figures.LIGHT | look.TINTS_LIGHT, "dark": figures.DARK | look.TINTS_DARK}
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+@pytest.mark.parametrize("ground", ["ground", "card", "tint-bad", "tint-good", "tint-unsure"])
+@pytest.mark.parametrize("ink", ["ink", "muted", "good", "bad", "unsure"])
+def test_text_can_be_read_on_every_ground_it_may_stand_on(palette, ground, ink):
+    if ground.startswith("tint-") and ink not in ("ink", ground.removeprefix("tint-")):
+        pytest.skip("the banner holds its own colour and ink only")
+    colours = PALETTES[palette]
+    assert contrast(colours[ink], colours[ground]) >= 4.5
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+@pytest.mark.parametrize("role", [*figures.SERIES, "baseline", "bar"])
+def test_lines_and_bars_stand_out_from_their_ground(palette, role):
+    assert contrast(PALETTES[palette][role], PALETTES[palette]["ground"]) >= 3  # WCAG 1.4.11
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_two_curves_of_one_figure_are_not_taken_for_each_other(palette):
+    def apart(a: str, b: str) -> float:
+        """Distance in red, green, blue: at least a fifth of that from black to white."""
+        return sum((int(a[i : i + 2], 16) - int(b[i : i + 2], 16)) ** 2 for i in (1, 3, 5)) ** 0.5
+
+    colours = [PALETTES[palette][s] for s in figures.SERIES]
+    assert min(apart(a, b) for i, a in enumerate(colours) for b in colours[:i]) > 88
+    assert len({figures.DASHES[i] for i in range(len(colours))}) == len(colours)
+
+
+@pytest.mark.parametrize("ground", [figures.LIGHT["ground"], figures.DARK["ground"]])
+def test_the_points_of_the_map_stand_out_on_light_and_dark(ground):
+    assert all(contrast(c, ground) >= 2 for c in [*map_colours.CYCLE, map_colours.OTHER, map_colours.KEPT])
+
+
+def test_paper_is_light_whatever_the_screen_is(text):
+    css = text.split("<style>")[1].split("</style>")[0]
+    dark = re.search(r"@media ([^{]+)\{:root\{[^}]*" + re.escape(figures.DARK["ground"]), css)
+    assert dark[1].strip() == "screen and (prefers-color-scheme:dark)"
+    assert "@media print" in css
+    assert css.count(figures.DARK["ground"]) == css.split("@media screen")[1].split("@media print")[0].count(
+        figures.DARK["ground"]
+    )
