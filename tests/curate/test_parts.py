@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tamis.curate import deduplicate, near, rules, sample
 from tamis.curate.decontaminate import index
+from tamis.curate.features import clarity
 from tamis.curate.guard import Guard
 from tamis.curate.normal import normalise
 from tamis.errors import UserError
@@ -187,3 +188,23 @@ def test_a_size_above_the_survivors_says_how_many_there_are():
     pool = sample.Pool(["a"], np.ones((1, 2), np.int8), np.ones(1), np.ones(1), [None], {})
     with pytest.raises(UserError, match="only 1 survive"):
         sample.take(pool, np.array([0]), Size("rows", 5), {}, set())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Where is my parcel?", 1.0),
+        ("khóa thẻ giúp mình với", 1.0),
+        ("WHERE IS MY PARCEL", 0.6),  # all capitals
+        ("WHERE is it", 0.956),  # 5 of 9 letters
+        ("why???? ", 0.56),  # one sign four times, and half of the text are signs
+        ("why???? where????", 0.5835),
+        ("12345", 0.6),  # no letters
+        ("12345 =", 0.6),
+        ("", 0.6),
+        ("aaaa", 0.8),
+        ("a    b", 1.0),
+    ],
+)
+def test_clarity_takes_off_for_shouting_signs_and_runs(prompt, expected):
+    assert clarity(prompt) == pytest.approx(expected, abs=0.001)
