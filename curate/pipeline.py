@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import logging
 import shutil
 import time
@@ -37,6 +38,7 @@ from tamis.curate import (
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.formats import parse
 from tamis.models import cache_folder
 from tamis.recipe import Recipe
 from tamis.record import answer_of, prompt_of
@@ -551,12 +553,24 @@ class _Work:
         if file is None:
             return self.reviewed
         try:
-            wanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
+            lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise RecipeError("the must-keep file cannot be read", where=file, why=error.strerror) from None
+        wanted = {self._named(line, f"{file}:{n}") for n, line in enumerate(lines, 1) if line}
         keys = self.known["key"].to_pylist()
         named = {id_ for id_, key in zip(self.ids, keys, strict=True) if id_ in wanted or key in wanted}
         return named | self.reviewed
+
+    def _named(self, line: str, where: str) -> str | None:
+        """The id or key that a line of the must-keep file names: by itself, or as a row of data with its own id."""
+        if not line.startswith("{"):
+            return line
+        data = self.recipe.data
+        assert data is not None
+        try:
+            return parse(json.loads(line), data.format, data.columns).key
+        except ValueError as error:
+            raise RecipeError("a must-keep line is no row", where=where, why=str(error)) from None
 
     def write(self, seconds: dict[str, float]) -> dict[str, Any]:
         quarantine = pq.read_table(self.folder / "records" / "quarantine.parquet")
