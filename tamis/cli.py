@@ -179,6 +179,100 @@ def why(
         _say([sentence(found)])
 
 
+@app.command("why-not")
+def why_not(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    row: Annotated[str, typer.Argument(help="A row's id, the key you gave it, or FILE:LINE.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Curate again with the changes and see; takes as long.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What would have kept a row: the threshold, the size, the rule or the other row that decided, with its value."""
+    from tamis.curate import why_not as counterfactual
+
+    found = (counterfactual.settle if check else counterfactual.why_not)(Run(run), row)
+    _answer(dataclasses.asdict(found), counterfactual.sentences(found), as_json)
+
+
+@app.command()
+def diff(
+    run_a: Annotated[Path, typer.Argument(help="A run folder.")],
+    run_b: Annotated[Path, typer.Argument(help="Another.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rows that one run keeps and the other does not, by reason; rows are matched by id."""
+    from tamis.curate.diff import diff as compare
+
+    found = compare(Run(run_a).curate / "ledger.parquet", Run(run_b).curate / "ledger.parquet", None if as_json else 5)
+    lines = [
+        f"A {run_a}: {found.rows['a']:,} rows, B {run_b}: {found.rows['b']:,} rows",
+        *[f"  {fate:<32}{count:,}" for fate, count in found.fates.items()],
+        f"only A keeps, B: {_counts(found.only_a)}",
+        f"only B keeps, A: {_counts(found.only_b)}",
+        f"dropped by both for another reason: {found.moved:,}",
+        *[f"  {e['kept_in'].upper()} keeps {e['id']} ({e['file']}:{e['line']}), {e['reason']}" for e in found.examples],
+    ]
+    _answer(dataclasses.asdict(found), lines, as_json)
+
+
+@app.command()
+def sql(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    query: Annotated[str, typer.Argument(help="One SELECT; `show tables` lists what there is.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the run's tables with DuckDB: ledger, samples, "order" (or orders), eval, records. Nothing is written."""
+    from csv import writer
+
+    from tamis.sql import ask
+
+    found = ask(Run(run), query)
+    if as_json:
+        _answer({"columns": found.columns, "rows": found.records()}, [], as_json)
+    elif csv:
+        out = writer(sys.stdout, lineterminator="\n")
+        out.writerow(found.columns)
+        out.writerows(found.rows)
+    else:
+        _say(_columns([found.columns, *[["" if v is None else str(v) for v in row] for row in found.rows]]))
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    """Rows as aligned columns, the header first; a line break in a cell becomes a blank."""
+    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+@app.command()
+def gaps(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    arm: Annotated[str | None, typer.Option(help="Whose answers; default the first arm.")] = None,
+    system: Annotated[str | None, typer.Option(help="Whose answers; default tuned, else the first.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write empty rows to fill in, as JSONL.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Clusters where the evaluation fails and nothing was kept, and how many rows to write there."""
+    from tamis.curate.gaps import find, write_template
+
+    found = find(Run(run), arm, system)
+    lines = [f"{found.wrong:,} of {found.items:,} items wrong ({found.arm}, {found.system}); {len(found.gaps):,} gaps"]
+    lines += [gap.sentence() for gap in found.gaps[:_ROOM]]
+    if len(found.gaps) > _ROOM:
+        lines.append(f"and {len(found.gaps) - _ROOM} more (--json lists all)")
+    if output is not None and found.gaps:
+        written = write_template(found, Run(run), output)
+        lines.append(f"wrote {written:,} empty rows to {output}")
+        lines.append(f"next: fill them in, then data.path: [..., {output}] and curate.select.must_keep: {output}")
+    elif found.gaps:
+        lines.append(f"next: tamis gaps {run} -o gaps.jsonl")
+    _answer(dataclasses.asdict(found), lines, as_json)
+
+
 def _opened(what: str, run: Path | None) -> tuple[Recipe, Run, list[loop.Arm]]:
     """A recipe and its run folder, or a run folder with the recipe and the arms it was made with."""
     from tamis import loop

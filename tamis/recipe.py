@@ -169,7 +169,7 @@ class Select(Settings):
     """Number of clusters; null takes sqrt(rows / 2), or the size if that is larger than the square root allows."""
     quota: dict[Literal["label", "language", "source"], Quota] = {}
     must_keep: str | None = None
-    """A file of row ids or keys, one a line, that are kept whatever happens."""
+    """A file of row ids or keys, one a line, or of rows of data (JSONL) with ids, that are kept whatever happens."""
 
 
 class FeaturesScorer(Settings):
@@ -473,6 +473,17 @@ class Recipe(Settings):
         (first_where, first), *more = problems
         why = "; ".join(f"{place}: {text}" for place, text in more) or None
         raise RecipeError(first, where=first_where, why=why, hint="docs/reference/recipe.md lists every key")
+
+    def changed(self, overrides: dict[str, Any]) -> Recipe:
+        """This recipe with other values for some dotted keys.
+
+        Raises:
+            RecipeError: unknown key, wrong value.
+        """
+        raw = self.model_dump(mode="json")
+        for key, value in overrides.items():
+            _set(raw, key, value)
+        return self.check(raw)
 
     def dump(self) -> str:
         """The recipe as YAML with all defaults spelled out: what a run folder keeps."""

@@ -93,3 +93,25 @@ def test_evaluate_stays_hugging_faces_package(folder):
             [sys.executable, "-c", "import evaluate; evaluate.load"], cwd=place, capture_output=True, timeout=120
         )
         assert done.returncode == 0
+
+
+def test_questions_to_a_run_answer_in_text_json_and_csv(folder):
+    tamis("curate", "data.jsonl", "--rows", "4", "--embedder", "lsa", "--run", "a", cwd=folder)
+    tamis("curate", "data.jsonl", "--rows", "3", "--embedder", "lsa", "--run", "b", cwd=folder)
+    late = tamis(
+        "sql", "a", "select id from ledger where verdict = 'dropped' order by rank limit 1", "--csv", cwd=folder
+    )
+    header, row = late.stdout.splitlines()
+    assert header == "id"
+    asked = tamis("why-not", "a", row, "--json", cwd=folder)
+    assert json.loads(asked.stdout)["changes"][0] == {
+        "key": "curate.select.size",
+        "value": 5,
+        "sentence": "set curate.select.size: 5 (it is 4 rows; the row is number 5)",
+    }
+    assert "kept in A, dropped in B         1" in tamis("diff", "a", "b", cwd=folder).stdout
+    assert json.loads(tamis("diff", "a", "b", "--json", cwd=folder).stdout)["only_a"] == {"select: not_selected": 1}
+    table = tamis("sql", "a", "select verdict, count(*) n from ledger group by all order by n", cwd=folder).stdout
+    assert table.splitlines() == ["verdict  n", "kept     4", "dropped  6"]
+    refused = tamis("gaps", "a", cwd=folder)
+    assert (refused.returncode, "tamis evaluate" in refused.stderr) == (2, True)
