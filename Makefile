@@ -52,7 +52,7 @@ types: $(VENV)/.installed ## mypy and its view of the folders as one package
 
 # Those that need no peer in an environment of its own, and no hour. Each file says how to run it, the .md beside it
 # what came out and on which machine.
-BENCHMARKS := inspect coverage personal vietnamese decontamination
+BENCHMARKS := inspect_speed coverage personal vietnamese decontamination
 bench: $(VENV)/.installed ## the benchmarks that need no peer; the others say how to run them
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 

@@ -1,6 +1,6 @@
 """How long does `tamis inspect` take on 400,000 rows?
 
-    python benchmarks/inspect.py [ROWS]
+    python benchmarks/inspect_speed.py [ROWS]
 
 Rows are the built-in tickets, over and over, each with its number behind its text, so that none equals another. The
 command runs in a process of its own, twice: the second time the file is in the page cache for certain.

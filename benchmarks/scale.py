@@ -1,0 +1,119 @@
+"""A million rows through the whole of curation, on one machine: how long, how much memory, and is it right?
+
+    python benchmarks/scale.py [ROWS ...] [--data FOLDER]     # default 10000 100000 1000000; real data in ../shared/data
+
+Rows are made from T0 (20,000 rows): each takes a span of words of one prompt and the start of another one, so that rows
+have the lengths and words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near
+copies (5 %: one word doubled or left out in twenty), rows without an answer (1 %). `tamis curate` runs in a process of
+its own, with the `static` embedder and without model scorers, keeping a hundredth of the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+PROGRAM = """
+import resource, sys
+from tamis.cli import main
+try:
+    main()
+finally:
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, file=sys.stderr)
+"""
+EXACT, NEAR, EMPTY = 0.03, 0.05, 0.01
+
+
+def generate(file: Path, rows: int, t0: list[tuple[list[str], str]], seed: int = 7) -> dict[str, str]:
+    """Write the rows; returns what was planted, by key."""
+    rng = np.random.default_rng(seed)
+    truth: dict[str, str] = {}
+    recent: list[tuple[list[str], str]] = []
+    with file.open("w", encoding="utf-8") as out:
+        for number in range(rows):
+            draw, key = rng.random(), f"r{number}"
+            if recent and draw < EXACT + NEAR:
+                words, answer = recent[rng.integers(len(recent))]
+                truth[key] = "exact" if draw < EXACT else "near"
+                if truth[key] == "near":
+                    words = _edited(words, rng)
+            else:
+                first, second = (t0[i] for i in rng.integers(len(t0), size=2))
+                words, answer = _span(first[0], rng) + _span(second[0], rng), f"{second[1]} {first[1][:20]}".strip()
+                if draw > 1 - EMPTY:
+                    answer, truth[key] = "", "empty_answer"
+                elif len(words) >= 40:
+                    if len(recent) < 5000:
+                        recent.append((words, answer))
+                    else:
+                        recent[rng.integers(5000)] = (words, answer)
+            row = {"id": key, "prompt": " ".join(words), "completion": answer}
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return truth
+
+
+def _span(words: list[str], rng: np.random.Generator) -> list[str]:
+    size = min(len(words), 20 + int(rng.integers(60)))
+    start = int(rng.integers(len(words) - size + 1))
+    return words[start : start + size]
+
+
+def _edited(words: list[str], rng: np.random.Generator) -> list[str]:
+    """One word in forty doubled. No number, name or negation is touched: such rows must not fall."""
+    places = set(rng.integers(len(words), size=max(1, len(words) // 40)).tolist())
+    plain = {p for p in places if words[p].isalpha() and words[p].islower() and len(words[p]) > 4}
+    return [w for p, word in enumerate(words) for w in ([word, word] if p in plain else [word])]
+
+
+def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
+    """Run once; prints a table row. Returns seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
+        truth = generate(file, rows, t0)
+        command = ["curate", str(file), "--rows", str(rows // 100), "--embedder", "static", "--run", str(run), "--quiet"]
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", PROGRAM, *command], capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+        peak = float(next(line for line in done.stderr.splitlines() if line.startswith("PEAK")).split()[1])
+        ledger = pq.read_table(run / "curate" / "ledger.parquet", columns=["key", "reason", "witness"]).to_pylist()
+        steps = json.loads((run / "curate" / "funnel.json").read_text())["seconds"]
+    fallen = {r["key"]: r["reason"] for r in ledger if r["reason"] not in (None, "not_selected")}
+    copies = {k for k, reason in fallen.items() if reason in ("exact", "near", "semantic")}
+    planted = {kind: {k for k, v in truth.items() if v == kind} for kind in ("exact", "near", "empty_answer")}
+    # Of a copy and its original either may be kept: what must hold is the number that falls
+    wanted = len(planted["exact"]) + len(planted["near"])
+    found = sum(fallen.get(k) == "empty_answer" for k in planted["empty_answer"])
+    print(
+        f"{rows:,} rows: {seconds:.1f} s, {seconds / rows * 1e6:.0f} us a row, peak {peak:.2f} GB; "
+        f"copies fallen {len(copies):,} of {wanted:,} planted; no answer {found:,} of {len(planted['empty_answer']):,}"
+    )
+    print("   ", ", ".join(f"{name} {s:.1f}" for name, s in steps.items()), flush=True)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options = parser.parse_args()
+    with gzip.open(options.data / "t0_20k.jsonl.gz") as stream:
+        raw = [json.loads(line) for line in stream]
+    t0 = [(r["prompt"].split(), r["completion"]) for r in raw if len(r["prompt"].split()) >= 20]
+    taken = [(rows, measure(rows, t0)) for rows in options.rows]
+    margins = [(b - a) / (n - m) * 1e6 for (m, a), (n, b) in zip(taken, taken[1:], strict=False)]
+    print("marginal us a row:", ", ".join(f"{value:.0f}" for value in margins))
+
+
+if __name__ == "__main__":
+    main()
