@@ -12,9 +12,8 @@ import functools
 
 import numpy as np
 
-from tamis.curate.guard import FILLERS, PHRASES, Guard
+from tamis.curate.guard import FILLERS, Guard
 from tamis.curate.near import near_pairs
-from tamis.curate.normal import words
 from tamis.curate.similar import cosine_pairs
 from tamis.curate.vietnamese import fold
 
@@ -211,14 +210,11 @@ class _Judge:
 
     def _unexplained(self, mine: frozenset[str], other: frozenset[str], joined: str) -> bool:
         return any(
-            word not in joined and not any(x[0] == word[0] and self.guard._typo(word, x) for x in other)
+            word not in joined and not any(x[0] == word[0] and self.guard.typo(word, x) for x in other)
             for word in mine - other
-            if word not in _HARMLESS
+            if word not in FILLERS
         )
 
     def _content(self, row: int) -> tuple[frozenset[str], str]:
-        found = words(self.prompts[row])
+        found = self.guard.content(self.prompts[row])
         return frozenset(found), "".join(found)
-
-
-_HARMLESS = FILLERS | {word for phrase in PHRASES for word in phrase}

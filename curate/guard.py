@@ -4,8 +4,15 @@
 that differ by one "not" a Jaccard similarity of 0.90. So a near or semantic edge counts only if
 
 * labels agree, or, where a row has none, the answers;
-* and the words that one prompt has and the other has not are of no consequence: greetings and fillers, or a typo of a
-  word the other has. Any other word (a number, a negation, a name, a verb) makes two rows different.
+* and the words that one prompt has and the other has not are of no consequence: greetings, fillers and polite frames,
+  or a typo of a word the other has. Any other word (a number, a negation, a name, a verb) makes two rows different.
+
+What is a filler depends on the place: "morning" is one in "good morning" and none in "six in the morning", "anh" is one
+in "anh ơi" and none in "cho anh vay". So most are listed as phrases, few as words.
+
+A typo is what a hand does (Damerau 1964): two letters exchanged, one lost or added, a key hit beside the right one; not
+at either end of a word, where another letter makes another word (plan, plane), not in a name (Iran, Iraq), and only of
+a word that this data knows: of two that stand in one row each, nothing tells which is the slip.
 
 A prompt typed without accents is compared with the other one's accents taken off, and then no word may be a typo: too
 many words look alike.
@@ -15,109 +22,80 @@ from __future__ import annotations
 
 import collections
 import difflib
+import functools
+import re
 
+from tamis.curate.leak_text import names
 from tamis.curate.normal import words
 from tamis.curate.vietnamese import fold, lost_accents
 
-# Words whose presence never changes what is asked.
+# Words whose presence never changes what is asked, wherever they stand.
 FILLERS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "hi",
-        "hello",
-        "hey",
-        "dear",
-        "good",
-        "morning",
-        "afternoon",
-        "evening",
-        "there",
-        "team",
-        "all",
-        "everyone",
-        "folks",
-        "sir",
-        "madam",
-        "please",
-        "pls",
-        "plz",
-        "kindly",
-        "thanks",
-        "thank",
-        "thx",
-        "cheers",
-        "regards",
-        "best",
-        "kind",
-        "many",
-        "much",
-        "very",
-        "so",
-        "really",
-        "just",
-        "well",
-        "ok",
-        "okay",
-        "oh",
-        "um",
-        "uh",
-        "hmm",
-        "btw",
-        "fyi",
-        "asap",
-        "advance",
-        "sincerely",
-        "yours",
-        "ty",
-        "lol",
-        "sorry",
-        "xin",
-        "chào",
-        "chào",
-        "ạ",
-        "dạ",
-        "ơi",
-        "nhé",
-        "nha",
-        "với",
-        "giúp",
-        "cảm",
-        "cám",
-        "ơn",
-        "shop",
-        "ad",
-        "admin",
-        "anh",
-        "chị",
-        "em",
-        "mình",
-        "nhờ",
-        "vui",
-        "lòng",
-        "làm",
-        "phiền",
-        "kính",
-        "gửi",
-    ]
+    (
+        *("a", "an", "the", "hi", "hello", "hey", "please", "pls", "plz", "kindly", "thanks", "thank", "thx", "ty"),
+        *("cheers", "regards", "sincerely", "really", "just", "ok", "okay", "oh", "um", "uh", "hmm", "btw", "fyi"),
+        *("asap", "lol", "sorry", "chào", "ạ", "dạ", "ơi", "nhé", "nha"),
+    )
 )
 _FOLDED_FILLERS = FILLERS | {fold(w) for w in FILLERS}
-# "you" and "in" belong to no filler list by themselves; as parts of these phrases they go.
+
+_NOT = ("do", "does", "did", "is", "are", "was", "were", "could", "would", "should", "have", "has", "had")
+_WHO = ("what", "where", "who", "when", "how", "why", "it", "that", "there", "he", "she", "here")
+# One word for another, wherever it stands.
+_SHORT = {
+    **{f"{w}'s": f"{w} is" for w in _WHO},
+    **{f"{w}s": f"{w} is" for w in _WHO[:3]},
+    **{f"{w}'re": f"{w} are" for w in ("you", "we", "they")},
+    **{f"{w}'ve": f"{w} have" for w in ("i", "you", "we", "they")},
+    **{f"{w}'ll": f"{w} will" for w in ("i", "you", "we", "they", "it", "he", "she")},
+    **{f"{w}{end}": f"{w} not" for w in _NOT for end in ("n't", "nt")},
+    **dict.fromkeys(("i'm", "im"), "i am"),
+    **dict.fromkeys(("can't", "cant", "cannot"), "can not"),
+    **dict.fromkeys(("won't", "wont"), "will not"),
+    **dict.fromkeys(("ko", "hok"), "không"),
+    **dict.fromkeys(("đc", "dc"), "được"),
+    "ive": "i have",
+}
+
+_ME = "(?:em|mình|tôi|tớ|con|cháu)"
+_YOU = "(?:anh|chị|em|shop|ad|admin|bạn|bác|cô|chú|mọi người|cả nhà|quý khách)"
+_ALL = "(?:all|everyone|everybody|folks|team|there|sir|madam|guys|again)"
+_WH = r"(?= (?:what|where|when|who|why|how|which|whether|if)(?!\S))"
+# What goes where it stands so: on words joined by single spaces. "^" is the beginning of a prompt, "$" its end.
 PHRASES = (
-    ("thank", "you"),
-    ("thanks", "in", "advance"),
-    ("best", "regards"),
-    ("kind", "regards"),
-    ("good", "morning"),
-    ("good", "afternoon"),
-    ("good", "evening"),
-    ("have", "a", "nice", "day"),
-    ("hope", "you", "are", "well"),
-    ("can", "you", "help"),
-    ("cảm", "ơn"),
-    ("xin", "chào"),
+    f"(?:hi|hello|hey|dear|good (?:morning|afternoon|evening|day))(?: {_ALL}){{0,2}}",
+    "(?:many thanks|(?:thanks|thank you|thx)(?: (?:so|very) much| a lot| again| in advance| for your help)*)",
+    "(?:best|kind|warm) (?:regards|wishes)|yours sincerely|sincerely yours|as soon as possible",
+    "have a (?:nice|good|great) (?:day|evening|weekend|one)",
+    "(?:i )?hope you are (?:doing )?well",
+    "(?:can|could) you(?: please)? help(?: me)?(?: out)?",
+    f"^(?:please )?(?:(?:can|could|would) you )?(?:please )?tell me{_WH}",
+    f"^(?:i (?:want|need|would like) to know|do you know|i was wondering){_WH}",
+    "^(?:please )?(?:can|could|would|will) you(?: please)?",
+    "^(?:i (?:want|need|would like)|i'd like) (?:you )?to",
+    f"(?:xin |kính )?chào(?: {_YOU}){{0,2}}|dạ(?: {_YOU})?|{_YOU} ơi|^kính gửi {_YOU}",
+    f"^(?:{_YOU} )?cho {_ME} (?:xin )?hỏi(?: là| với| chút| tí)?|^xin hỏi",
+    f"(?:{_ME} )?(?:xin )?(?:cảm|cám) ơn(?: {_YOU})?(?: rất)?(?: nhiều)?",
+    f"vui lòng|làm ơn|làm phiền(?: {_YOU})?|nhờ (?:shop|ad|admin)|(?:giúp|hộ|giùm) {_ME}(?: với)?",
+    f"(?:nhé|nha|ạ|với)(?: {_YOU})?$",
+    f"^{_ME} (?:đang )?(?:muốn|cần)",
 )
+# Ways to ask for the same thing, once frames are gone.
+_HOW = "how (?:do|can|could|would) i|how does one|what is the way to|how to"
+_HOW_VI = "làm (?:sao|thế nào|cách nào) để|cách nào để|làm sao"
+
+
+def _bounded(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?<!\S)(?:{p.replace('^', chr(92) + 'A')})(?!\S)" for p in patterns))
+
+
+_FRAMES = _bounded(PHRASES)
+_FOLDED_FRAMES = _bounded(tuple(fold(p) for p in PHRASES))
+_ASKED = [(_bounded((_HOW,)), "how to"), (_bounded((_HOW_VI,)), "cách")]
+_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+# A word may lose a letter by accident from this length on: in shorter ones another word comes out (cost, coast).
+LOSES = 6
+_EDGE = 20  # words at either end of a prompt in which frames are looked for
 
 
 class Guard:
@@ -129,38 +107,42 @@ class Guard:
 
     def __init__(self, texts: list[str]):
         self.frequency = collections.Counter(w for t in texts for w in set(words(t)))
+        self.content = functools.lru_cache(maxsize=1 << 16)(content)
 
     def same(self, left: str, right: str) -> bool:
         """Whether two similar prompts ask the same."""
-        a, b = words(left), words(right)
-        folded = lost_accents(a, b) or lost_accents(b, a)
-        a, b = _content(a), _content(b)
-        if folded:
-            a, b = [fold(w) for w in a], [fold(w) for w in b]
+        plain, other = words(left), words(right)
+        folded = lost_accents(plain, other) or lost_accents(other, plain)
+        a, b = (_content(plain, True), _content(other, True)) if folded else (self.content(left), self.content(right))
         matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-        return all(
-            kind == "equal" or self._harmless(a[i1:i2], b[j1:j2], folded)
-            for kind, i1, i2, j1, j2 in matcher.get_opcodes()
-        )
+        changes = [(a[i1:i2], b[j1:j2]) for kind, i1, i2, j1, j2 in matcher.get_opcodes() if kind != "equal"]
+        if not changes:
+            return True
+        named = frozenset(names(left)) | frozenset(names(right))
+        return all(self._harmless(x, y, folded, named) for x, y in changes)
 
-    def _harmless(self, a: list[str], b: list[str], folded: bool) -> bool:
+    def _harmless(self, a: tuple[str, ...], b: tuple[str, ...], folded: bool, named: frozenset[str]) -> bool:
         if folded:
             return [w for w in a if w not in _FOLDED_FILLERS] == [w for w in b if w not in _FOLDED_FILLERS]
-        if self._slips(a, b):
+        if self._slips(a, b, named):
             return True
-        return self._slips([w for w in a if w not in FILLERS], [w for w in b if w not in FILLERS])
+        x, y = (tuple(w for w in side if w not in FILLERS) for side in (a, b))
+        return self._slips(x, y, named)
 
-    def _slips(self, a: list[str], b: list[str]) -> bool:
+    def _slips(self, a: tuple[str, ...], b: tuple[str, ...], named: frozenset[str]) -> bool:
         """Whether two stretches differ by nothing, by spacing, or word for word by typos."""
         if "".join(a) == "".join(b):  # "e mail" and "email"
             return a == b or not any(w.isdigit() for w in (*a, *b))
-        return len(a) == len(b) and all(x == y or self._typo(x, y) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(
+            x == y or (x not in named and y not in named and self.typo(x, y)) for x, y in zip(a, b, strict=True)
+        )
 
-    def _typo(self, x: str, y: str) -> bool:
-        """One slip of the fingers, and one of the two is no word of this data (it occurs in a single row)."""
+    def typo(self, x: str, y: str) -> bool:
+        """One slip of the fingers: one is no word of this data (it stands in a single row), the other one is."""
         if min(len(x), len(y)) < 4 or any(c.isdigit() for c in x + y):
             return False
-        if min(self.frequency[x], self.frequency[y]) > 1:
+        rare, often = sorted((self.frequency[x], self.frequency[y]))
+        if rare > 1 or often < 2:
             return False
         if fold(x) == fold(y):  # only a diacritic differs: in Vietnamese that is another word
             return False
@@ -168,16 +150,17 @@ class Guard:
 
 
 def one_slip(x: str, y: str) -> bool:
-    """Whether two words are one edit apart: a letter replaced, missing, added, or two neighbours swapped.
+    """Whether one slip of the fingers inside a word makes the one of the other.
 
-    The first letter must agree: it rarely goes wrong, and "raise" / "praise" are not typos of each other.
+    The first and the last letter must agree: the first rarely goes wrong ("raise" and "praise" are no typos of each
+    other), and another last letter is another form of a word.
     """
-    if x[0] != y[0] or abs(len(x) - len(y)) > 1:
+    if x[0] != y[0] or x[-1] != y[-1] or abs(len(x) - len(y)) > 1:
         return False
     if len(x) == len(y):
         differ = [i for i in range(len(x)) if x[i] != y[i]]
         if len(differ) == 1:
-            return True
+            return _beside(x[differ[0]], y[differ[0]])
         return (
             len(differ) == 2
             and differ[1] == differ[0] + 1
@@ -185,19 +168,40 @@ def one_slip(x: str, y: str) -> bool:
             and x[differ[1]] == y[differ[0]]
         )
     short, long = sorted((x, y), key=len)
-    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+    return len(long) >= LOSES and any(long[:i] + long[i + 1 :] == short for i in range(1, len(long) - 1))
 
 
-def _content(tokens: list[str]) -> list[str]:
-    present, tokens = set(tokens), list(tokens)
-    for phrase in PHRASES:
-        if not present.issuperset(phrase):
-            continue
-        n = len(phrase)
-        i = 0
-        while i <= len(tokens) - n:
-            if tuple(tokens[i : i + n]) == phrase:
-                del tokens[i : i + n]
-            else:
-                i += 1
-    return tokens
+def _beside(a: str, b: str) -> bool:
+    """Whether two keys touch on a QWERTY keyboard."""
+    at = {c: (row, column + row / 2) for row, keys in enumerate(_KEYS) for column, c in enumerate(keys)}
+    if a not in at or b not in at:
+        return False
+    (row_a, x), (row_b, y) = at[a], at[b]
+    return abs(row_a - row_b) <= 1 and abs(x - y) <= 1
+
+
+def content(text: str) -> tuple[str, ...]:
+    """The words of a prompt without frames, contractions spelt out."""
+    return _content(words(text), False)
+
+
+def _content(tokens: list[str], folded: bool) -> tuple[str, ...]:
+    tokens = " ".join(_SHORT.get(w, w) for w in tokens).split()
+    if folded:
+        tokens = [fold(w) for w in tokens]
+    if len(tokens) <= 2 * _EDGE:
+        return tuple(_unframed(" ".join(tokens), folded))
+    # Frames stand at the ends; the bars keep "^" and "$" from matching in the middle.
+    head = _unframed(" ".join([*tokens[:_EDGE], "|"]), folded)[:-1]
+    tail = _unframed(" ".join(["|", *tokens[-_EDGE:]]), folded)[1:]
+    return (*head, *tokens[_EDGE:-_EDGE], *tail)
+
+
+def _unframed(text: str, folded: bool) -> list[str]:
+    frames = _FOLDED_FRAMES if folded else _FRAMES
+    # Twice: a greeting may stand before a frame that opens the prompt.
+    for _ in range(2):
+        text = " ".join(frames.sub(" ", text).split())
+    for pattern, word in _ASKED:
+        text = pattern.sub(fold(word) if folded else word, text)
+    return text.split()
