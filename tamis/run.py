@@ -198,7 +198,7 @@ def file_sha256(path: Path) -> str:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error means that a disk is full. torch.save says no more than that its file is shorter than it wrote."""
+    """Whether an error means that a disk is full. All that torch.save says is that its file is shorter than written."""
     told = ("No space left", "iostream error", "unexpected pos")
     return getattr(error, "errno", None) == errno.ENOSPC or any(text in str(error) for text in told)
 
