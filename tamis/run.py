@@ -197,6 +197,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def disk_full(error: BaseException) -> bool:
+    """Whether an error means that a disk is full. All that torch.save says is that its file is shorter than written."""
+    told = ("No space left", "iostream error", "unexpected pos")
+    return getattr(error, "errno", None) == errno.ENOSPC or any(text in str(error) for text in told)
+
+
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 

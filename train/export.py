@@ -37,7 +37,7 @@ from tamis.models import (
     without_progress_bars,
 )
 from tamis.recipe import Recipe
-from tamis.run import Run, package_version
+from tamis.run import Run, disk_full, package_version
 from tamis.schema import read_json, write_atomic, write_json
 from tamis.train.labels import Row
 from tamis.train.merge import merge, refuse_four_bits
@@ -380,7 +380,7 @@ def _folder_or_nothing(output: Path) -> Iterator[Path]:
             output.rename(replaced)
         temporary.rename(output)
     except (OSError, SafetensorError, RuntimeError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if disk_full(error):
             raise StageFailed(
                 "the disk is full",
                 where=str(output),

@@ -1,9 +1,8 @@
 """What an adapter does, written into the weights of its base: the dequantised one, never the original.
 
 An adapter was trained beside weights rounded to 4 bits, and makes up for that rounding. Added to the original weights
-it answers otherwise (KL 0.085 nats per answer token on CLINC150, against 0.0004 beside the dequantised ones). Added to
-4-bit weights it is rounded away: of a change of 1 % of a weight's norm, 3 % survives (cosine; QLoRA's own authors keep
-the adapter apart, Dettmers et al. 2023, section 3).
+it answers otherwise; added to 4-bit weights and rounded again, most of it is lost. KL to the evaluated model on CLINC150
+in nats per answer token: dequantised 0.00002, original 0.13, 4 bits 6.3, no adapter 8.2 (benchmarks/merge.md).
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ def _wraps(tokenizer: Any) -> dict[str, Any] | None:
 
 
 def _wraps_suffice(tokenizer: Any, wraps: dict[str, Any]) -> bool:
-    """Whether wrapping turns one by one is all that the template does."""
-    turns = [("user", "one"), ("assistant", " two"), ("user", "three\n"), ("assistant", "four"), ("user", "five")]
+    """Whether wrapping turns one by one is all that the template does; but for cutting white space off their ends."""
+    turns = [("user", "one"), ("assistant", "two\n\n2"), ("user", "three"), ("assistant", "four"), ("user", "five")]
     for lead in ([("system", "six")], []):
         expected = ("" if lead else wraps["head"]) + "".join(
             wraps[role][0] + text + wraps[role][1] for role, text in [*lead, *turns]

@@ -131,6 +131,7 @@ def test_the_labels_are_shown_marked_and_nothing_is_done(folder, told):
     assert next(text for text, trained in rows[0]["segments"] if trained).endswith("<|im_end|>")
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_on_a_terminal_the_labels_are_green_unless_colours_are_not_wanted(folder, told):
     import pty
 
