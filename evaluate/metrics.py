@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from tamis.errors import did_you_mean
+from tamis.errors import EvidenceError, did_you_mean
 from tamis.intervals import Floats, Statistic
 
 Family = Literal["proportion", "mean", "corpus", "time", "load", "cost"]
@@ -53,7 +53,10 @@ class Answers:
         return {name: self.table.column(name).to_pylist() for name in self.table.column_names}
 
     def __getitem__(self, name: str) -> list[Any]:
-        return self.columns[name]
+        try:
+            return self.columns[name]
+        except KeyError:  # a champion may have been promoted without its texts
+            raise EvidenceError(f"this evidence holds no column {name!r}", hint="promote it with its outputs") from None
 
     @property
     def components(self) -> np.ndarray:
