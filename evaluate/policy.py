@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from tamis.errors import PolicyError, did_you_mean
 from tamis.evaluate.champion import FILE
 from tamis.evaluate.metrics import Metric, lookup
+from tamis.userfile import relocated
 
 SAME = ("eval_set", "prompt", "template", "extractor", "decoding", "model")
 CHECKS = ("complete", "adapter_live", "no_contamination", "load_valid")
@@ -309,6 +310,7 @@ def parse_policy(text: str, path: Path, *, champion: Path | None = None) -> Poli
         )
     if not isinstance(raw, dict):
         raise PolicyError("a policy is a mapping with at least `gates`", where=str(path), why=f"it holds {_kind(raw)}")
+    _relocate(raw.get("gates"), path.parent)
     try:
         policy = Policy.model_validate(raw)
     except ValidationError as error:
@@ -321,6 +323,13 @@ def parse_policy(text: str, path: Path, *, champion: Path | None = None) -> Poli
     if named == "champion" or named.endswith(".json"):
         policy._champion = champion or path.parent / (FILE if named == "champion" else named)
     return policy
+
+
+def _relocate(gates: Any, folder: Path) -> None:
+    """Count the files of the user's own metrics from the policy."""
+    for gate in gates if isinstance(gates, list) else ():
+        if isinstance(gate, dict) and isinstance(gate.get("metric"), str):
+            gate["metric"] = relocated(gate["metric"], folder)
 
 
 def _kind(raw: Any) -> str:

@@ -199,6 +199,7 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
             lines.append(f"  {system['name']:<22} {main['value']:.3f} [{main['lower']:.3f}, {main['upper']:.3f}]")
     if len(systems) > _ROOM:
         lines.append(f"  and {len(systems) - _ROOM} more systems in the report")
+    lines += [f"  {s['name']}: {why}" for s in systems for why in s["failed_metrics"].values()][:1]
     if verdict := found["verdict"]:
         lines += [
             f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()
@@ -206,7 +207,7 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
 
 
-_ROOM = 6  # systems in the closing lines: ten lines in all
+_ROOM = 5  # systems in the closing lines: ten lines in all
 
 
 def _work_through(recipe: Recipe, folder: Run, arms: list[loop.Arm], quiet: bool, dry_run: bool, as_json: bool) -> None:
