@@ -6,16 +6,13 @@ Rows are short here: a ticket of two words is a good ticket, so no rule counts w
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-import traceback
-import types
-from collections.abc import Callable
 from pathlib import Path
 
 from tamis.errors import UserError
 from tamis.recipe import Rules
 from tamis.record import Record
+from tamis.userfile import function, place
 
 # Refusals and the boilerplate of chat assistants, which exports of tickets carry as if it were the answer.
 _REFUSAL = re.compile(
@@ -138,12 +135,12 @@ class Custom:
         """
         file = file_of(self.spec)
         try:
-            verdict = _function(self.spec, self.source)(record)
+            verdict = function(self.spec, self.source)(record)
         except UserError:
             raise
         except Exception as error:
             raise UserError(
-                f"the rule {self.spec} fails on row {record.id}", where=_place(error, file), why=repr(error)
+                f"the rule {self.spec} fails on row {record.id}", where=place(error, file), why=repr(error)
             ) from None
         if verdict is None or (isinstance(verdict, str) and verdict):
             return verdict
@@ -162,30 +159,5 @@ def load_custom(spec: str) -> Custom:
     if not file_of(spec) or not file.is_file():
         raise UserError("there is no such rule file", where=spec, hint="custom rules are named file.py:function")
     rule = Custom(spec, file.read_text(encoding="utf-8"))
-    _function(spec, rule.source)
+    function(spec, rule.source)
     return rule
-
-
-@functools.lru_cache(maxsize=32)
-def _function(spec: str, source: str) -> Callable[[Record], object]:
-    file, _, name = spec.rpartition(":")
-    module = types.ModuleType(f"tamis_rule_{Path(file).stem}")
-    module.__file__ = file
-    try:
-        exec(compile(source, file, "exec"), module.__dict__)
-    except SyntaxError as error:
-        raise UserError("the rule file is not Python", where=f"{file}:{error.lineno}", why=error.msg) from None
-    except Exception as error:
-        raise UserError("the rule file fails", where=_place(error, file), why=repr(error)) from None
-    rule = module.__dict__.get(name)
-    if rule is None:
-        raise UserError(f"the file defines no function {name!r}", where=file)
-    if not callable(rule):
-        raise UserError(f"{name!r} is not a function", where=file)
-    found: Callable[[Record], object] = rule
-    return found
-
-
-def _place(error: Exception, file: str) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    return f"{file}:{frames[-1].lineno}" if frames else file

@@ -79,6 +79,7 @@ def _system(run: Run, evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
         "train_rows": training.get("rows"),
         "train_seconds": training.get("seconds"),
         "metrics": {**about["metrics"], **_prices(evidence, recipe)},
+        "failed_metrics": about.get("failed_metrics") or {},
         "errors": sum(e is not None for e in evidence.answers["error"]),
         "requests": _requests(evidence),
         "output_tokens": about.get("output_tokens"),

@@ -22,8 +22,9 @@ import yaml
 
 from tamis import intervals
 from tamis.errors import EvidenceError, ExitCode
-from tamis.evaluate import measure
+from tamis.evaluate import champion, measure
 from tamis.evaluate import needed as needed_
+from tamis.evaluate.cost import Tariff
 from tamis.evaluate.evidence import Evidence, find
 from tamis.evaluate.levers import lever
 from tamis.evaluate.metrics import Answers, Metric, lookup
@@ -31,7 +32,7 @@ from tamis.evaluate.policy import At, Gate, Policy, Requirement
 from tamis.intervals import Interval
 from tamis.recipe import Price
 from tamis.run import Run
-from tamis.schema import read_json, write_json
+from tamis.schema import read_json, write_atomic, write_json
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 
@@ -67,6 +68,8 @@ class Case:
 def judge(run: Run, policy: Policy, arm: str | None = None, *, today: datetime.date | None = None) -> dict[str, Any]:
     """Judge every arm of a run and write `verdict.json`.
 
+    A champion that was compared with is copied into the run, so that the verdict can be replayed from it alone.
+
     Args:
         run: a run with complete evaluations.
         policy: from `load_policy`.
@@ -76,30 +79,38 @@ def judge(run: Run, policy: Policy, arm: str | None = None, *, today: datetime.d
     Returns:
         What was written. `exit_code` is what the shell shall see.
     """
-    today = today or datetime.datetime.now(datetime.UTC).date()
+    verdict = verdict_on(run, policy, arm, today or datetime.datetime.now(datetime.UTC).date())
+    if (file := policy.champion) is not None and file.is_file() and file.resolve() != run.champion.resolve():
+        write_atomic(run.champion, file.read_bytes())
+    write_json(run.verdict, verdict)
+    return verdict
+
+
+def verdict_on(run: Run, policy: Policy, arm: str | None, today: datetime.date) -> dict[str, Any]:
+    """What `judge` writes; nothing is written."""
     arms = [a for a in run.arms() if run.systems(a)] or [arm or "main"]
     first = arm or arms[0]
     judged = {name: judge_arm(run, policy, name, today) for name in dict.fromkeys([first, *arms])}
-    shas = sorted({sha for a in judged.values() for sha in a.pop("evidence")})
+    shas = sorted({side["sha256"] for a in judged.values() for side in a["evidence"]})
     top = judged[first]
-    verdict = {
+    return {
         "verdict": top["verdict"],
         "exit_code": top["exit_code"],
         "arm": first,
-        "policy": {"path": policy.path, "sha256": policy.sha256},
+        "policy": {"path": policy.path, "sha256": policy.sha256, "text": policy.text},
         "evidence": policy.evidence.model_dump(),
         "evidence_sha256": hashlib.sha256("\n".join(shas).encode()).hexdigest(),
         "judged": today.isoformat(),
         "arms": judged,
     }
-    write_json(run.verdict, verdict)
-    return verdict
 
 
 def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[str, Any]:
     """One arm's verdict: requirements first, then every gate."""
+    environment: dict[str, Any] = {}
     try:
-        case = Case(find(run, arm, policy.evidence.candidate), _baseline(run, arm, policy), _price(run))
+        case = case_of(run, policy, arm)
+        environment = case.candidate.environment
         broken = broken_requirements(run, policy, case)
     except EvidenceError as error:
         case, broken = None, [str(error).replace("\n", " ")]
@@ -111,14 +122,14 @@ def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[
         if waiver := policy.waiver_for(row["id"], today):
             row["waiver"] = waiver.model_dump(mode="json")
     verdict = "INVALID" if broken else overall([row for row in gates if _counts(row)])
-    sides = [case.candidate, case.baseline] if case else []
+    sides = {"candidate": case.candidate, "baseline": case.baseline} if case else {}
     return {
         "verdict": verdict,
         "exit_code": int(EXIT[verdict]),
         "requires": broken,
-        "environment": case.candidate.environment if case else {},
+        "environment": environment,
         "gates": gates,
-        "evidence": [e.sha256 for e in sides if e is not None],
+        "evidence": [{"side": k, "name": e.name, "sha256": e.sha256} for k, e in sides.items() if e is not None],
     }
 
 
@@ -138,17 +149,27 @@ def overall(rows: list[dict[str, Any]]) -> Verdict:
 # ----------------------------------------------------------------------------------------------- the evidence
 
 
+def case_of(run: Run, policy: Policy, arm: str) -> Case:
+    """The evidence that a policy names, for one arm.
+
+    Raises:
+        EvidenceError: it is not there, or cannot be read.
+    """
+    return Case(find(run, arm, policy.evidence.candidate), _baseline(run, arm, policy), _price(run))
+
+
 def _baseline(run: Run, arm: str, policy: Policy) -> Evidence | None:
     if all(gate.requirement.of == "absolute" for gate in policy.gates):
         return None
+    if policy.champion is not None:
+        return champion.load(policy.champion)
     name = policy.evidence.baseline
-    if name == "champion":
-        raise EvidenceError("there is no champion to compare with", where=str(run.path), hint="tamis promote RUN")
     if ":" not in name:
         return find(run, arm, name)
-    folder, system = name.rsplit(":", 1)
+    folder, _, system = name.rpartition(":")
     other = Run(Path(folder))
-    return find(other, (other.arms() or [arm])[0], system)
+    theirs, _, system = system.rpartition("/")
+    return find(other, theirs or (other.arms() or [arm])[0], system)
 
 
 def _price(run: Run) -> Price | None:
@@ -306,12 +327,20 @@ def _untrusted(gate: Gate, metric: Metric, requirement: Requirement, case: Case)
             return f"no answer could be taken from any output of {evidence.name} (parse rate 0)"
     if gate.at is not None and (why := _other_conditions(gate.at, case.candidate)):
         return why
-    if requirement.of != "absolute" and metric.family in ("time", "load") and case.baseline is not None:
+    if requirement.of != "absolute" and case.baseline is not None and _by_the_clock(metric, case):
         ours, theirs = (e.environment.get("hardware") for e in (case.candidate, case.baseline))
         both_local = not (case.candidate.about.get("remote") or case.baseline.about.get("remote"))
         if both_local and ours != theirs:
             return f"timed on different machines: {ours} and {theirs}"
     return None
+
+
+def _by_the_clock(metric: Metric, case: Case) -> bool:
+    """Whether a number is one of the machine it was measured on; a price by the token is not."""
+    if metric.family != "cost":
+        return metric.family in ("time", "load")
+    price = case.price or Price()
+    return any(Tariff.of(e, price).input_per_million is None for e in (case.candidate, case.baseline) if e is not None)
 
 
 def _other_conditions(at: At, evidence: Evidence) -> str | None:

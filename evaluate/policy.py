@@ -27,7 +27,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from tamis.errors import PolicyError, did_you_mean
+from tamis.evaluate.champion import FILE
 from tamis.evaluate.metrics import Metric, lookup
+from tamis.userfile import relocated
 
 SAME = ("eval_set", "prompt", "template", "extractor", "decoding", "model")
 CHECKS = ("complete", "adapter_live", "no_contamination", "load_valid")
@@ -54,7 +56,8 @@ class EvidenceOf(_Strict):
 
     candidate: str = "tuned"
     baseline: str = "base"
-    """A system of the run, `RUN:SYSTEM` (another run folder), or `champion`."""
+    """A system of the run, `RUN:SYSTEM` or `RUN:ARM/SYSTEM` (another run folder), `champion` (the file `champion.json`
+    beside the policy), or a champion file by its name, `last-release.json`, counted from the policy too."""
 
 
 class Defaults(_Strict):
@@ -167,16 +170,27 @@ class Policy(_Strict):
     gates: list[Gate] = Field(min_length=1)
     waivers: list[Waiver] = []
     _path: str = PrivateAttr(default="")
-    _sha256: str = PrivateAttr(default="")
+    _text: str = PrivateAttr(default="")
+    _champion: Path | None = PrivateAttr(default=None)
 
     @property
     def path(self) -> str:
         return self._path
 
     @property
+    def text(self) -> str:
+        """The policy as it was written."""
+        return self._text
+
+    @property
     def sha256(self) -> str:
         """Of the policy file's bytes."""
-        return self._sha256
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    @property
+    def champion(self) -> Path | None:
+        """The champion file to compare with; None where the baseline is no champion."""
+        return self._champion
 
     @model_validator(mode="after")
     def _consistent(self) -> Policy:
@@ -260,26 +274,43 @@ def load_policy(path: str | Path) -> Policy:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-        raw = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise PolicyError(
             "there is no such policy", where=str(path), hint="docs: a policy needs at least `gates`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError("the policy cannot be read", where=str(path), why=str(error)) from None
+    return parse_policy(text, path)
+
+
+def parse_policy(text: str, path: Path, *, champion: Path | None = None) -> Policy:
+    """Check the text of a policy.
+
+    Args:
+        text: YAML.
+        path: where it comes from: named in errors, and what the files that it names are counted from.
+        champion: takes the place of the champion file that the policy names.
+
+    Raises:
+        PolicyError: see `load_policy`.
+    """
+    try:
+        raw = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise PolicyError("the policy is not YAML", where=place, why=str(getattr(error, "problem", error))) from None
+    except ValueError as error:  # 2026-02-30 looks like a date and is none
+        raise PolicyError("the policy holds a date that does not exist", where=str(path), why=str(error)) from None
     if twice := _duplicate_key(root):
         raise PolicyError(
             f"the key {twice[0]!r} is there twice", where=f"{path}:{twice[1]}", why="the first would be lost"
         )
     if not isinstance(raw, dict):
         raise PolicyError("a policy is a mapping with at least `gates`", where=str(path), why=f"it holds {_kind(raw)}")
+    _relocate(raw.get("gates"), path.parent)
     try:
         policy = Policy.model_validate(raw)
     except ValidationError as error:
@@ -287,8 +318,18 @@ def load_policy(path: str | Path) -> Policy:
         (where, first), *more = problems
         why = "; ".join(f"{place}: {problem}" for place, problem in more) or None
         raise PolicyError(first, where=where, why=why) from None
-    policy._path, policy._sha256 = str(path), hashlib.sha256(data).hexdigest()
+    policy._path, policy._text = str(path), text
+    named = policy.evidence.baseline
+    if named == "champion" or named.endswith(".json"):
+        policy._champion = champion or path.parent / (FILE if named == "champion" else named)
     return policy
+
+
+def _relocate(gates: Any, folder: Path) -> None:
+    """Count the files of the user's own metrics from the policy."""
+    for gate in gates if isinstance(gates, list) else ():
+        if isinstance(gate, dict) and isinstance(gate.get("metric"), str):
+            gate["metric"] = relocated(gate["metric"], folder)
 
 
 def _kind(raw: Any) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tamis.errors import RecipeError, StageFailed, require
-from tamis.evaluate import metrics, timing
+from tamis.errors import EvidenceError, RecipeError, StageFailed, require
+from tamis.evaluate import metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -71,6 +71,8 @@ def evaluate_arm(
     """
     started = time.perf_counter()
     task = recipe.evaluate.task
+    for id in task.metrics:
+        _known(id)  # a misspelt one must not be found after hours of answering
     asked = items_of(items, task)
     setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
     done: dict[str, Any] = {}
@@ -78,6 +80,7 @@ def evaluate_arm(
     for spec in systems:
         stage = Stage(run.evaluate(arm, name_of(spec)), _fingerprint(spec, setting))
         if stage.complete():
+            write_metrics(Evidence(arm, name_of(spec), stage.folder), recipe)  # metrics may have been added since
             done[name_of(spec)] = {**read_json(stage.file), "skipped": True}
         else:
             waiting.append((spec, stage))
@@ -113,7 +116,8 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
         "items": eval_sha256(setting.items),
         "batch": recipe.evaluate.batch,
         "reader": setting.reader.id,
-        "task": recipe.evaluate.task.model_dump(mode="json"),
+        # what is measured on the answers does not change them: a metric that is added asks nothing again
+        "task": recipe.evaluate.task.model_dump(mode="json") | {"metrics": []},
         "latency": recipe.evaluate.latency.model_dump(mode="json"),
         "seed": recipe.seed,
         "system": name or spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"}),  # type: ignore[union-attr]
@@ -198,8 +202,7 @@ def _evaluate(
     finally:
         system.close()
     write_json(stage.folder / "metrics.json", about)
-    about = {**about, "metrics": _metrics(Evidence(setting.arm, name, stage.folder), setting.recipe)}
-    write_json(stage.folder / "metrics.json", about)
+    write_metrics(Evidence(setting.arm, name, stage.folder), setting.recipe)
     summary = {
         "system": name,
         "items": len(setting.items),
@@ -286,13 +289,35 @@ def _total(samples: pa.Table, column: str) -> int | None:
     return None if any(v is None for v in values) else sum(values)
 
 
-def _metrics(evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
-    """All numbers of a system but its price, which a changed recipe may change without a new evaluation."""
+def write_metrics(evidence: Evidence, recipe: Recipe) -> None:
+    """Write the numbers of a system into its `metrics.json`, unless these very numbers are there.
+
+    All but its price, which a changed recipe may change without a new evaluation. A metric of the user's that fails is
+    in `failed_metrics` with file and line: the answers were expensive, and a gate on it is INVALID anyway.
+    """
     task = recipe.evaluate.task
+    wanted = {id: _known(id) for id in metrics.for_task(task.kind, task.metrics)}
+    asked = json_sha256([[id, own.source(id)] for id in wanted])
+    about = {k: v for k, v in evidence.about.items() if k != "schema_version"}
+    if about.get("metrics_sha256") == asked:
+        return
+    found, failed = _metrics(evidence, wanted)
+    write_json(
+        evidence.folder / "metrics.json",
+        {**about, "metrics": found, "failed_metrics": failed, "metrics_sha256": asked},
+    )
+
+
+def _metrics(evidence: Evidence, wanted: dict[str, metrics.Metric]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Numbers by name, and why one of the user's own has none."""
     found: dict[str, Any] = {}
-    for id in metrics.for_task(task.kind, task.metrics):
-        metric = _known(id)
-        interval = of_answers(evidence.answers, metric)
+    failed: dict[str, str] = {}
+    for id, metric in wanted.items():
+        try:
+            interval = of_answers(evidence.answers, metric)
+        except EvidenceError as error:
+            failed[id] = " ".join(str(error).split())
+            continue
         if interval.n:
             found[id] = {**interval.as_dict(metric.unit), "signature": metrics.signature(id)}
     for id in (*(LATENCIES if evidence.requests is not None else ()), "load.throughput"):
@@ -301,7 +326,7 @@ def _metrics(evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
             found[id] = interval.as_dict(metrics.lookup(id).unit)
     if (skill := _given_parsed(evidence.answers)) is not None:
         found["accuracy_given_parsed"] = skill
-    return found
+    return found, failed
 
 
 def _known(id: str) -> metrics.Metric:

@@ -298,6 +298,7 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
             lines.append(f"  {system['name']:<22} {main['value']:.3f} [{main['lower']:.3f}, {main['upper']:.3f}]")
     if len(systems) > _ROOM:
         lines.append(f"  and {len(systems) - _ROOM} more systems in the report")
+    lines += [f"  {s['name']}: {why}" for s in systems for why in s["failed_metrics"].values()][:1]
     if verdict := found["verdict"]:
         lines += [
             f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()
@@ -305,7 +306,7 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
     return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
 
 
-_ROOM = 6  # systems in the closing lines: ten lines in all
+_ROOM = 5  # systems in the closing lines: ten lines in all
 
 
 def _work_through(recipe: Recipe, folder: Run, arms: list[loop.Arm], quiet: bool, dry_run: bool, as_json: bool) -> None:
@@ -519,35 +520,89 @@ _MARKS = {"ok": "ok ", "absent": "-  ", "broken": "BAD"}
 
 @app.command()
 def gate(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    run: Annotated[Path | None, typer.Argument(help="The run folder; --plan and --explain can do without.")] = None,
     policy: Annotated[Path | None, typer.Option(help="A policy file; default that of the run's recipe.")] = None,
     arm: Annotated[str | None, typer.Option(help="The arm whose verdict counts; default the first.")] = None,
     format: Annotated[str, typer.Option(help="text, json, junit, github or md.")] = "text",
+    plan: Annotated[bool, typer.Option("--plan", help="Items each gate needs, before anything is spent.")] = False,
+    power: Annotated[float, typer.Option(help="With --plan: the chance to pass if the truth is as assumed.")] = 0.8,
+    discordance: Annotated[
+        float | None, typer.Option(help="With --plan: share of items on which the two differ; default from the run.")
+    ] = None,
+    headroom: Annotated[float, typer.Option(help="With --plan: how far beyond its limit the truth is.")] = 0.03,
+    explain: Annotated[bool, typer.Option("--explain", help="What each gate asks, and why it ruled so.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="The stored verdict again, from the files alone.")] = False,
 ) -> None:
     """Judge a run by a policy; the exit code is the verdict."""
     from tamis import loop
     from tamis.errors import did_you_mean
     from tamis.evaluate import render
 
-    renderers = {
-        "text": render.text,
-        "json": render.as_json,
-        "junit": render.junit,
-        "github": render.github,
-        "md": render.markdown,
-    }
-    if format not in renderers:
-        raise UserError(f"unknown format {format!r}", where="--format", hint=did_you_mean(format, renderers))
-    folder = Run(run)
-    if policy is None and folder.recipe_file.is_file():
-        named = Recipe.of_run(run).gate
+    if format not in render.FORMATS:
+        raise UserError(f"unknown format {format!r}", where="--format", hint=did_you_mean(format, render.FORMATS))
+    if plan + explain + replay > 1 or (replay and (policy or arm)):
+        raise UserError("--plan, --explain and --replay exclude one another; a replay has its own policy and arm")
+    folder = None if run is None else Run(run)
+    if plan:
+        found = loop.plan_gates(folder, _policy_of(folder, policy), arm, power, discordance, headroom)
+        _answer(found, found.pop("lines"), format == "json")
+        raise typer.Exit(int(ExitCode.DONE if found["enough"] else ExitCode.INCONCLUSIVE))
+    if explain and folder is None:
+        print(loop.explain_policy(_policy_of(folder, policy)))
+        return
+    if folder is None:
+        raise UserError("which run?", hint="tamis gate RUN --policy FILE")
+    verdict = loop.replay(folder) if replay else loop.judge(folder, _policy_of(folder, policy), arm)
+    text = loop.explain_policy(_policy_of(folder, policy), verdict) if explain else render.FORMATS[format](verdict)
+    print(text if format in ("json", "junit") else visible(text, None))
+    if format == "github":
+        _to_job_summary(render.markdown(verdict))
+    if replay:
+        print("replayed: the same verdict from the same files", file=sys.stderr)
+    raise typer.Exit(int(verdict["exit_code"]))
+
+
+def _policy_of(run: Run | None, policy: Path | None) -> Path:
+    """The policy named on the command line, else that of the run's recipe."""
+    if policy is None and run is not None and run.recipe_file.is_file():
+        named = Recipe.of_run(run.path).gate
         policy = Path(named) if named else None
     if policy is None:
-        raise UserError("there is no policy to judge by", where=str(run), hint="tamis gate RUN --policy FILE")
-    verdict = loop.judge(folder, policy, arm)
-    text = renderers[format](verdict)
-    print(text if format in ("json", "junit") else visible(text, None))
-    raise typer.Exit(int(verdict["exit_code"]))
+        where = None if run is None else str(run.path)
+        raise UserError("there is no policy to judge by", where=where, hint="tamis gate RUN --policy FILE")
+    return policy
+
+
+def _to_job_summary(table: str) -> None:
+    """GitHub shows what is appended to this file on the page of the job."""
+    if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(file).open("a", encoding="utf-8") as summary:
+            summary.write(table)
+
+
+@app.command()
+def promote(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    system: Annotated[str | None, typer.Option(help="The system; default the candidate of the verdict.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Its arm; default that of the verdict.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The champion file; default champion.json beside the policy.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, where no gate passed it; goes into the file.")] = None,
+    outputs: Annotated[bool, typer.Option(help="Keep the texts of the answers.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run the champion that later gates compare with: one file to commit, no weights in it."""
+    from tamis import loop
+
+    found = loop.promote(Run(run), system, arm, output, reason, outputs)
+    lines = [
+        f"champion  {found['champion']}  ({found['items']:,} items, {found['bytes'] / 1000:,.0f} kB)",
+        f"  {found['name']}, on {found['hardware']} with {found['engine']}",
+        *([f"  promoted without a PASS: {reason}"] if reason else []),
+        "commit it, and write  evidence: {baseline: champion}  into the policy",
+    ]
+    _answer(found, lines, as_json)
 
 
 @app.command()

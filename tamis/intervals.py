@@ -447,6 +447,36 @@ def noninferiority_n(
     return math.ceil(z * z * max(discordance - difference**2, 0.0) / (difference + margin) ** 2)
 
 
+def proportion_n(limit: float, truth: float, *, alpha: float = 0.025, power: float = 0.8) -> int:
+    """Items until Wilson's lower bound reaches a limit that the truth is above, with the given chance.
+
+    The normal formula gives the start, the exact binomial power the answer (a bound at or above the limit is the score
+    test of the limit, so no bound has to be computed).
+
+    Args:
+        limit: what the lower bound must reach, 0 <= limit < truth.
+        truth: the true proportion assumed.
+        alpha: chance of a pass at a true proportion of exactly the limit.
+        power: chance of a pass at the truth assumed.
+
+    Raises:
+        ValueError: the truth assumed is not above the limit.
+    """
+    from scipy.special import ndtri
+    from scipy.stats import binom
+
+    if not 0 <= limit < truth <= 1:
+        raise ValueError(f"a true proportion of {truth:g} cannot be shown to be above {limit:g}")
+    z, z_power = float(ndtri(1 - alpha)), float(ndtri(power))
+    spread = z * math.sqrt(limit * (1 - limit)) + z_power * math.sqrt(truth * (1 - truth))
+    n = max(1, math.ceil((spread / (truth - limit)) ** 2 * 0.9))  # from a little below: the formula is not exact
+    while True:
+        fewest = math.ceil(n * limit + z * math.sqrt(n * limit * (1 - limit)) - 1e-9)
+        if fewest <= n and binom.sf(fewest - 1, n, truth) >= power:
+            return n
+        n += max(1, n // 1000)
+
+
 def detectable(n: int, discordance: float, *, alpha: float = 0.025, power: float = 0.8) -> float:
     """Smallest true difference that n paired items show to be a difference, at the given power."""
     from scipy.special import ndtri

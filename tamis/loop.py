@@ -286,6 +286,64 @@ def judge(run: Run, policy: str | Path, arm: str | None = None) -> dict[str, Any
     return verdict
 
 
+def replay(run: Run) -> dict[str, Any]:
+    """The verdict that a run holds, found again from its files; writes nothing."""
+    from tamis.evaluate import replay as again
+
+    return again.replay(run)
+
+
+def explain_policy(policy: str | Path, verdict: dict[str, Any] | None = None) -> str:
+    """What each gate of a policy asks; with a verdict also why it ruled so."""
+    from tamis.evaluate.explain import explain
+    from tamis.evaluate.policy import load_policy
+
+    return explain(load_policy(policy), verdict)
+
+
+def plan_gates(
+    run: Run | None, policy: str | Path, arm: str | None, power: float, discordance: float | None, headroom: float
+) -> dict[str, Any]:
+    """What each gate of a policy needs: the plan, `lines` to read, and whether the run has `enough`."""
+    from tamis.evaluate import plan
+    from tamis.evaluate.policy import load_policy
+
+    found = plan.plan(load_policy(policy), run, arm, plan.Assumptions(power, discordance, headroom))
+    return found | {"enough": plan.enough(found), "lines": plan.lines(found)}
+
+
+def promote(
+    run: Run, system: str | None, arm: str | None, output: Path | None, reason: str | None, outputs: bool
+) -> dict[str, Any]:
+    """Write a system of a run as champion, by default beside the policy that judged it."""
+    from tamis.errors import UserError
+    from tamis.evaluate import champion
+    from tamis.evaluate.evidence import find
+
+    try:
+        verdict = schema.read_json(run.verdict)
+    except (OSError, ValueError):
+        verdict = None
+    if output is None and verdict is None:
+        raise UserError(
+            "where shall the champion lie?", where=str(run.path), hint="--output FILE, or tamis gate RUN first"
+        )
+    file = output or Path(verdict["policy"]["path"] if verdict else "").parent / champion.FILE
+    if verdict is not None:
+        system, arm = system or verdict["evidence"]["candidate"], arm or verdict["arm"]
+    evidence = find(run, arm or next(iter(run.arms()), "main"), system or "tuned")
+    made = champion.promote(run, evidence, file, verdict=verdict, reason=reason, outputs=outputs)
+    return {
+        "champion": str(file),
+        "name": f"{made['run']}, {evidence.name}",
+        "items": len(made["items"]),
+        "bytes": file.stat().st_size,
+        "hardware": evidence.environment.get("hardware"),
+        "engine": evidence.environment.get("engine"),
+        "sha256": made["sha256"],
+    }
+
+
 def _note(quiet: bool, text: str) -> None:
     if not quiet:
         print(f"-- {text}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tamis.errors import RecipeError, did_you_mean
+from tamis.userfile import relocated
 
 FORMATS = ("auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns")
 METHODS = ("cluster", "random", "longest", "stratified")
@@ -297,7 +298,8 @@ class Task(Settings):
     max_tokens: int | Literal["auto"] = "auto"
     """Longest answer generated. `auto`: 8 for classify and regress, else 128."""
     metrics: list[str] = []
-    """Further metrics, beside those of the task's kind: registry names or `file.py:function`."""
+    """Further metrics, beside those of the task's kind: registry names, or your own: `file.py:function`,
+    `regex:PATTERN`, `contains:TEXT`, `forbidden:TEXT`, `json_schema:FILE`."""
 
     @model_validator(mode="after")
     def _has_slot(self) -> Task:
@@ -523,6 +525,9 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
             node = node.get(key) if isinstance(node, dict) else None
         if isinstance(node, dict) and node.get(place[-1]) is not None:
             node[place[-1]] = resolve(node[place[-1]])
+    task = (raw.get("evaluate") or {}).get("task") if isinstance(raw.get("evaluate"), dict) else None
+    if isinstance(task, dict) and isinstance(task.get("metrics"), list):
+        task["metrics"] = [relocated(m, folder) if isinstance(m, str) else m for m in task["metrics"]]
     return raw
 
 

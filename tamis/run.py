@@ -50,6 +50,11 @@ class Run:
         return self.path / "verdict.json"
 
     @property
+    def champion(self) -> Path:
+        """The champion that this run was judged against, if any."""
+        return self.path / "champion.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report"
 

@@ -7,6 +7,7 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
+from tamis import userfile
 from tamis.curate import rules
 from tamis.curate.pipeline import curate
 from tamis.errors import UserError
@@ -90,7 +91,7 @@ def test_a_rule_travels_to_another_process_without_its_file(made, tmp_path):
     rule = rules.load_custom(f"{tmp_path / 'mine.py'}:by_text")
     packed = pickle.dumps(rule)
     (tmp_path / "mine.py").unlink()
-    rules._function.cache_clear()
+    userfile.function.cache_clear()
     assert pickle.loads(packed)(Record("x", (Message("user", "internal"),))) == "internal_note"
 
 

@@ -8,7 +8,7 @@ from tamis.errors import EvidenceError
 from tamis.evaluate import cost
 from tamis.evaluate.compare import compare, gain
 from tamis.evaluate.evidence import find
-from tamis.evaluate.stage import _metrics
+from tamis.evaluate.stage import write_metrics
 from tamis.recipe import Price, Recipe
 from tamis.schema import read_json, write_json
 
@@ -19,10 +19,8 @@ def recipe(**price):
 
 
 def measured(evaluated, arm, system, right, **more):
-    folder = evaluated.add(arm, system, right, **more)
-    about = {k: v for k, v in read_json(folder / "metrics.json").items() if k != "schema_version"}
-    about["metrics"] = _metrics(find(evaluated.run, arm, system), recipe())
-    write_json(folder / "metrics.json", about)
+    evaluated.add(arm, system, right, **more)
+    write_metrics(find(evaluated.run, arm, system), recipe())
 
 
 @pytest.fixture
