@@ -2,7 +2,8 @@
 
 t-SNE (van der Maaten and Hinton 2008) keeps neighbours together and says nothing by the distance between groups. It is
 too slow for a million rows, so it places about a thousand k-means centres, and a row lies among the centres it is
-closest to, in proportion to how close. That is linear in the rows: one matrix product with the centres.
+closest to, in proportion to how close, and off that place by what sets it apart from its centre, so that a thousand
+rows do not hide behind one dot. That is linear in the rows: one matrix product with the centres.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ FEWEST = 30  # below this there is nothing for t-SNE to keep: the two widest axe
 # How fast a centre's pull falls with its cosine: at 0.05 less likeness it pulls a third as strongly. Sharper draws
 # every row onto a centre, so that a thousand dots are all one sees; softer blurs groups into each other.
 SHARPNESS = 0.05
+OFFSET = 0.6  # of the step from a centre to its neighbour: how far rows lie from their place on the average
 
 
 def places(vectors: np.ndarray, seed: int) -> np.ndarray:
@@ -28,7 +30,7 @@ def places(vectors: np.ndarray, seed: int) -> np.ndarray:
         seed: of k-means and t-SNE.
 
     Returns:
-        Shape (n, 2), float32, no unit; a zero vector lies at the origin.
+        Shape (n, 2), float32, no unit, rounded to 0.001; a zero vector lies at the origin.
     """
     n = len(vectors)
     if n < FEWEST or vectors.shape[1] < 3:
@@ -38,19 +40,22 @@ def places(vectors: np.ndarray, seed: int) -> np.ndarray:
     if len(centres) < FEWEST:
         return _widest(_unit(vectors)).astype(np.float32)
     plane = _tsne(centres, seed)
+    spread = _spread(rows, centres, plane)
     # of the centre that is nearest to a row, the centres nearest to it: those are what the row may lie among
     among = np.argsort(-(centres @ centres.T), axis=1, kind="stable")[:, :NEAR]
     out = np.zeros((n, 2), np.float32)
     for start in range(0, n, CHUNK):
         part = _unit(vectors[start : start + CHUNK])
         likeness = part @ centres.T
-        near = among[likeness.argmax(axis=1)]
+        nearest = likeness.argmax(axis=1)
+        near = among[nearest]
         close = np.take_along_axis(likeness, near, axis=1)
         weight = np.exp((close - close.max(axis=1, keepdims=True)) / SHARPNESS)
         weight /= weight.sum(axis=1, keepdims=True)
         out[start : start + CHUNK] = np.einsum("ij,ijk->ik", weight, plane[near])
+        out[start : start + CHUNK] += (part - centres[nearest]) @ spread
     out[~vectors.any(axis=1)] = 0
-    return out
+    return np.round(out, 3)  # the last bits of a matrix product hang on where in it a row stands
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -85,6 +90,19 @@ def _tsne(centres: np.ndarray, seed: int) -> np.ndarray:
     )
     placed: np.ndarray = model.fit_transform(centres)
     return placed.astype(np.float32)
+
+
+def _spread(rows: np.ndarray, centres: np.ndarray, plane: np.ndarray) -> np.ndarray:
+    """Where a row goes by its difference from its centre: (d, 2), of a size that stays among the neighbours."""
+    rest = rows - centres[(rows @ centres.T).argmax(axis=1)]
+    axes = np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
+    size = float(np.sqrt((np.square(rest @ axes)).sum(axis=1).mean()))
+    apart = np.square(plane[:, None] - plane[None]).sum(axis=2)
+    np.fill_diagonal(apart, np.inf)
+    step = float(np.median(np.sqrt(apart.min(axis=1))))
+    out: np.ndarray = (axes * (OFFSET * step / size) if size > 1e-6 else np.zeros_like(axes)).astype(np.float32)
+    return out
 
 
 def _widest(rows: np.ndarray) -> np.ndarray:

@@ -56,3 +56,33 @@ def test_a_million_rows_get_a_place():
     at = places(groups(1_000_000, kinds=300, width=256)[0], 7)
     assert np.isfinite(at).all()
     assert len(np.unique(at.round(2), axis=0)) > 100_000  # among the centres, not on them
+
+
+def test_curation_places_every_embedded_row_wherever_its_line_stood(tmp_path):
+    import json
+    import random
+
+    import pyarrow.parquet as pq
+
+    from tamis.curate.pipeline import curate
+    from tamis.recipe import Recipe
+    from tamis.run import Run
+
+    things = ["parcel", "refund", "card", "address", "invoice", "password", "voucher", "return"]
+    lines = [
+        json.dumps({"prompt": f"{verb} my {thing} number {n}", "completion": f"{verb} {thing}"})
+        for n, verb in enumerate(["where is", "please cancel", "block", "change", "resend", "explain"])
+        for thing in things
+    ]
+    maps = []
+    for name in ("asis", "shuffled"):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(lines) + "\n")
+        random.Random(3).shuffle(lines)
+        run = Run(tmp_path / name)
+        recipe = {"name": name, "data": {"path": str(file)}, "embedder": "lsa", "curate": {"select": {"size": 20}}}
+        curate(run, Recipe.check(recipe), quiet=True)
+        maps.append(pq.read_table(run.curate / "map.parquet"))
+        vectors = pq.read_table(run.curate / "vectors" / "part-00000.parquet")
+        assert maps[-1]["id"].to_pylist() == vectors["id"].to_pylist()
+    assert maps[0].equals(maps[1])

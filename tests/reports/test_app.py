@@ -213,7 +213,7 @@ def test_a_lasso_that_was_drawn_goes_into_the_url(monkeypatch, finished):
     app.session_state["map"] = {"polygon": [[0, 0], [65535, 0], [65535, 65535], [0, 65535]]}
     app.run()
     assert not app.exception
-    assert app.query_params["lasso"] == ["0.0_65535.0_65535.65535_0.65535"]
+    assert app.query_params["lasso"] == "0.0_65535.0_65535.65535_0.65535"
     assert "rows in the region" in app.subheader[0].value
 
 
@@ -224,7 +224,7 @@ def test_a_point_that_was_clicked_shows_its_fate(monkeypatch, finished):
     app.session_state["map"] = {"point": 5}
     app.run()
     id_ = project(finished).ids[5].as_py()
-    assert app.query_params["row"] == [id_]
+    assert app.query_params["row"] == id_
     assert id_ in sections(app)
 
 
