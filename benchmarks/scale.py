@@ -1,17 +1,18 @@
 """A million rows through the whole of curation, on one machine: how long, how much memory, and is it right?
 
-    python benchmarks/scale.py [ROWS ...] [--data FOLDER]     # default 10000 100000 1000000; real data in ../shared/data
+    python benchmarks/scale.py [ROWS ...] [--data FOLDER]     # default 10000 100000 1000000, and ../shared/data
 
-Rows are made from T0 (20,000 rows): each takes a span of words of one prompt and the start of another one, so that rows
-have the lengths and words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near
-copies (5 %: one word doubled or left out in twenty), rows without an answer (1 %). `tamis curate` runs in a process of
-its own, with the `static` embedder and without model scorers, keeping a hundredth of the rows.
+Rows are made from T0 (20,000 rows): each takes a span of words of one prompt and one of another, so that rows have the
+words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near copies (5 %: a word
+in forty doubled), rows without an answer (1 %). `tamis curate` runs in a process of its own, with the `static` embedder
+and without model scorers, keeping a hundredth of the rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file, run = Path(folder) / "rows.jsonl", Path(folder) / "run"
         truth = generate(file, rows, t0)
-        command = ["curate", str(file), "--rows", str(rows // 100), "--embedder", "static", "--run", str(run), "--quiet"]
+        command = ["curate", str(file), "--rows", str(rows // 100), "--embedder", "static", "--run", str(run)]
         started = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", PROGRAM, *command], capture_output=True, text=True)
         seconds = time.perf_counter() - started
@@ -111,7 +112,7 @@ def main() -> None:
         raw = [json.loads(line) for line in stream]
     t0 = [(r["prompt"].split(), r["completion"]) for r in raw if len(r["prompt"].split()) >= 20]
     taken = [(rows, measure(rows, t0)) for rows in options.rows]
-    margins = [(b - a) / (n - m) * 1e6 for (m, a), (n, b) in zip(taken, taken[1:], strict=False)]
+    margins = [(b - a) / (n - m) * 1e6 for (m, a), (n, b) in itertools.pairwise(taken)]
     print("marginal us a row:", ", ".join(f"{value:.0f}" for value in margins))
 
 
