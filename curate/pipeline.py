@@ -110,13 +110,19 @@ def curate(
 def stage_of(run: Run, recipe: Recipe) -> Stage:
     """The stage that `curate` fills: whether it is complete is known without any work."""
     source, held = training_source(recipe), _eval_source(recipe)
+    settings = recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"})
+    # The path of the data stays in the fingerprint. It is part of what is written (`file` in ledger and records, from
+    # where kept rows are copied), so moved data is curated again; training and evaluation, which it does not reach, are
+    # not done again. The path of the evaluation file is written nowhere: there the content counts.
+    if recipe.eval:
+        del settings["eval"]["path"]
     return Stage(
         run.curate,
         fingerprint(
             {
                 "data": data_hash(source),
                 "eval": data_hash(held) if held else None,
-                "recipe": recipe.model_dump(mode="json", include={"seed", "data", "eval", "embedder", "curate"}),
+                "recipe": settings,
                 "task": recipe.evaluate.task.kind,
                 "files": [file_sha256(file) for file in _named_files(recipe)],
                 "scorers": scoring.identities(recipe),

@@ -279,6 +279,7 @@ def _opened(what: str, run: Path | None) -> tuple[Recipe, Run, list[loop.Arm]]:
 
     if Path(what).is_dir():
         made = Run(Path(what))
+        made.require()
         return Recipe.of_run(what), Run(run) if run else made, loop.arms_of(made)
     recipe = Recipe.load(what)
     return recipe, Run(run or Path("runs") / recipe.name), list(loop.MAIN)

@@ -189,9 +189,9 @@ def paired_proportion(
 
 def mcnemar_exact(fixed: int, broken: int) -> float:
     """Two-sided exact p-value that a fix is as likely as a breakage; 1.0 where neither happened."""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr  # not scipy.stats, which takes a second to import and is all else a rerun would need
 
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+    return min(1.0, 2 * float(bdtr(min(fixed, broken), fixed + broken, 0.5)))
 
 
 # ---------------------------------------------------------------------------------------------- means and ratios
@@ -291,7 +291,7 @@ def quantile(values: npt.ArrayLike, q: float, confidence: float = 0.95, *, over:
     Raises:
         ValueError: a value is NaN.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     x = np.sort(_vector(values))
     if np.isnan(x).any():
@@ -303,7 +303,7 @@ def quantile(values: npt.ArrayLike, q: float, confidence: float = 0.95, *, over:
     value = float(x[math.ceil(q * n - 1e-9) - 1])
     tail = (1 - confidence) / 2
     ranks = np.arange(1, n + 1)
-    below = binom.cdf(ranks - 1, n, q)  # P(fewer than `rank` values lie under the true percentile)
+    below = bdtr(ranks - 1, n, q)  # P(fewer than `rank` values lie under the true percentile)
     lows, highs = ranks[below <= tail], ranks[below >= 1 - tail]
     lower = float(x[lows[-1] - 1]) if len(lows) else None
     upper = float(x[highs[0] - 1]) if len(highs) else None
@@ -536,10 +536,10 @@ def _z(confidence: float) -> float:
 
 
 def _t(confidence: float, freedom: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     _check(confidence)
-    return float(t.ppf(0.5 + confidence / 2, freedom))
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
 
 
 def _check(confidence: float) -> None:

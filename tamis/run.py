@@ -20,11 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tamis.errors import RunLocked, UserError
+from tamis.errors import RecipeError, RunLocked, UserError
 from tamis.record import canonical_json
 from tamis.schema import read_json, write_atomic, write_json
 
 PACKAGE = "tamis"
+# What only Tamis writes. `.lock` comes first and is hidden, so a copy of a run may lack it.
+MARKS = (".lock", "arms.json", "curate/begun.json", "curate/stage.json", "comparison.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,30 @@ class Run:
     def report(self) -> Path:
         return self.path / "report"
 
+    def begun(self) -> bool:
+        """Whether this is a run that a command has written to. A recipe alone makes none: it may be the user's own."""
+        return any((self.path / mark).exists() for mark in MARKS)
+
+    def require(self) -> None:
+        """Check that there is a run to go on with.
+
+        Raises:
+            RecipeError: the folder is none; says what it holds instead.
+        """
+        if self.begun():
+            return
+        recipes = sorted([*self.path.glob("*.yaml"), *self.path.glob("*.yml")], key=lambda f: f != self.recipe_file)
+        runs = [r for r in sorted(self.path.iterdir()) if Run(r).begun()]
+        if recipes:
+            why, hint = f"it holds {_some(recipes)}, which no run wrote", f"tamis run {recipes[0]}"
+        elif runs:
+            why, hint = f"it holds the runs {_some(runs)}", f"tamis run {runs[0]}"
+        else:
+            found = sorted(self.path.iterdir())
+            why = f"it holds {_some(found)}" if found else "it is empty"
+            hint = "tamis run RECIPE --run DIR makes one"
+        raise RecipeError("this folder holds no run", where=str(self.path), why=why, hint=hint)
+
     def train(self, arm: str) -> Path:
         return self.path / "arms" / arm / "train"
 
@@ -86,10 +112,16 @@ class Run:
 
         Raises:
             RunLocked: another process holds it.
-            UserError: the folder cannot be written.
+            UserError: the folder cannot be written, or a recipe lies in it that a run would write over.
         """
         import fcntl
 
+        if self.recipe_file.exists() and not self.begun():
+            raise UserError(
+                "this folder is not a run's, and holds a recipe that a run would write over",
+                where=str(self.recipe_file),
+                hint="name another folder with --run DIR",
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+", encoding="utf-8")
@@ -113,6 +145,11 @@ class Run:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+
+def _some(paths: list[Path], most: int = 3) -> str:
+    names = ", ".join(p.name for p in paths[:most])
+    return names + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
 def _cannot_write(path: Path, error: OSError) -> UserError:

@@ -1,8 +1,10 @@
 """The whole line on a tiny model: raw rows in, a verdict and a report out, and nothing done twice."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tamis.loop import Arm, run_all
@@ -92,3 +94,28 @@ def test_a_report_that_was_not_written_yet_is_work(finished):
     (run.report / "report.html").unlink()
 
     assert run_all(run, recipe, arms, quiet=True)["skipped"] is False
+
+
+def moved(recipe, part, folder):
+    """The recipe with one of its files in another folder."""
+    there = shutil.copy(getattr(recipe, part).path, folder)
+    return recipe.model_copy(update={part: getattr(recipe, part).model_copy(update={"path": str(there)})})
+
+
+def test_a_moved_evaluation_file_changes_nothing(finished, tmp_path):
+    run, recipe, arms, _ = finished
+    run_all(run, recipe, arms, quiet=True)
+
+    assert run_all(run, moved(recipe, "eval", tmp_path), arms, quiet=True)["skipped"] is True
+
+
+def test_moved_data_is_read_again_but_not_trained_on_again(finished, tmp_path):
+    """The ledger names the file of each row, which must lead there; an adapter does not depend on it."""
+    run, recipe, arms, _ = finished
+
+    found = run_all(run, moved(recipe, "data", tmp_path), arms, quiet=True)
+
+    assert found["funnel"]["skipped"] is False
+    assert [a["skipped"] for a in found["arms"].values()] == [True, True]
+    ledger = pq.read_table(run.curate / "ledger.parquet")
+    assert set(ledger["file"].to_pylist()) == {str(tmp_path / "rows.jsonl")}

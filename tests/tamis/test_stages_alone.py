@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -147,5 +148,42 @@ def test_a_recipe_without_data_or_evaluation_file_is_refused(folder):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="holds no run") as caught:
         tamis("run", tmp_path)
+    assert caught.value.why == "it is empty"
+
+
+@pytest.mark.parametrize("command", ["run", "train", "evaluate"])
+def test_a_folder_with_a_recipe_is_no_run_and_stays_as_it_is(tmp_path, command):
+    """A project's folder: `tamis init` wrote there, no run did."""
+    (tmp_path / "recipe.yaml").write_text("name: mine\ndata: {path: rows.jsonl}  # a comment\n")
+
+    with pytest.raises(UserError, match="holds no run") as caught:
+        tamis(command, tmp_path)
+
+    assert caught.value.why == "it holds recipe.yaml, which no run wrote"
+    assert caught.value.hint == f"tamis run {tmp_path / 'recipe.yaml'}"
+    assert [p.name for p in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_folder_of_runs_names_them(folder, trained, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "one").symlink_to(folder / "run")
+    with pytest.raises(UserError, match="holds no run") as caught:
+        tamis("run", tmp_path / "runs")
+    assert caught.value.why == "it holds the runs one"
+    assert caught.value.hint == f"tamis run {tmp_path / 'runs' / 'one'}"
+
+
+def test_a_run_is_not_written_over_a_recipe_of_the_users(folder, tmp_path):
+    mine = tmp_path / "recipe.yaml"
+    mine.write_text((folder / "recipe.yaml").read_text() + "# mine\n")
+    with pytest.raises(UserError, match="would write over"):
+        tamis("run", folder / "recipe.yaml", "--run", tmp_path)
+    assert mine.read_text().endswith("# mine\n")
+
+
+def test_a_run_copied_without_its_hidden_files_goes_on(folder, trained, tmp_path):
+    tamis("run", folder / "run", "--quiet")
+    shutil.copytree(folder / "run", tmp_path / "copy", ignore=shutil.ignore_patterns(".*"))
+    assert json.loads(tamis("run", tmp_path / "copy", "--quiet", "--json").stdout)["skipped"] is True
