@@ -14,7 +14,7 @@ from typing import Any
 
 from tamis.train.labels import IGNORED, Row
 
-MAX_KL = 0.005  # nats per answer token; on CLINC150 0.00002 for the right merge, 0.13 for the wrong base: benchmarks/merge.md
+MAX_KL = 0.005  # nats per answer token; 0.00002 for the right merge, 0.13 for the wrong base: benchmarks/merge.md
 MIN_AGREEMENT = 0.995
 ENOUGH_TOKENS = 1000  # answer tokens: of so many, five may disagree
 MOST_ROWS = 256
