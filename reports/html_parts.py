@@ -89,12 +89,14 @@ def problem_list(found: Sequence[Problem]) -> str:
     """Problems with their places and the commands that mend them."""
     if not found:
         return ""
+    broken = any(p.severity != "missing" for p in found)
+    title, word = ("What could not be read", "mend") if broken else ("What is missing", "make")
     items = "".join(
-        f"<li>{in_html(p.what)} (<code>{in_html(p.where)}</code>). To mend it: <code>{in_html(p.repair)}</code></li>"
+        f"<li>{in_html(p.what)} (<code>{in_html(p.where)}</code>). To {word} it: <code>{in_html(p.repair)}</code></li>"
         for p in found[:MOST_PROBLEMS]
     )
     cut = _cut(len(found), min(len(found), MOST_PROBLEMS), "problems")
-    return f'<section class="problems"><h2>What could not be read</h2><ul>{items}</ul>{cut}</section>'
+    return f'<section class="problems"><h2>{title}</h2><ul>{items}</ul>{cut}</section>'
 
 
 # -------------------------------------------------------------------------------------------------------- tables

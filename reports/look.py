@@ -14,6 +14,7 @@ def page_css() -> str:
         f":root{{{_tokens(figures.LIGHT | TINTS_LIGHT)}}}"
         f"@media screen and (prefers-color-scheme:dark){{:root{{{_tokens(figures.DARK | TINTS_DARK)}}}"
         f"{figures.style(figures.DARK)}}}{_PAGE}{_squeezed(_RULES)}"
+        f"@media screen and (max-width:900px){{{_squeezed(_NARROW)}}}"
     )
 
 
@@ -21,7 +22,8 @@ def part_css(dark: bool) -> str:
     """For a section inside the app, whose theme decides."""
     palette = figures.DARK | TINTS_DARK if dark else figures.LIGHT | TINTS_LIGHT
     recolour = figures.style(figures.DARK) if dark else ""
-    return f":host{{{_tokens(palette)}color:var(--ink)}}{recolour}{_squeezed(_RULES)}{_squeezed(_IN_APP)}"
+    narrow = f"@container (max-width:960px){{{_squeezed(_NARROW)}}}"
+    return f":host{{{_tokens(palette)}color:var(--ink)}}{recolour}{_squeezed(_RULES + _IN_APP)}{narrow}"
 
 
 def _tokens(palette: dict[str, str]) -> str:
@@ -34,8 +36,15 @@ def _squeezed(rules: str) -> str:
 
 _FONT = 'font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;'
 _PAGE = f"body{{margin:0;background:var(--ground);color:var(--ink);{_FONT}}}"
+# For tables with little room: that of the window on a page, that of the section beside the app's sidebar.
+_NARROW = """
+th,td{padding:7px 8px}tbody th{min-width:120px}table.dense{font-size:12.5px}
+table.dense th,table.dense td{padding:6px 5px}table.dense .nowrap{white-space:normal}
+table.dense tbody th{min-width:96px}table.dense small{font-size:11.5px}
+"""
 # The app's own typeface and sizes, so that a section and a heading of Streamlit's look like one page.
 _IN_APP = """
+.scroll{container-type:inline-size}
 svg.fig{font-family:inherit}h2{font-size:1.2rem;font-weight:600}.tamis{font-size:15px;line-height:1.5}
 """
 _RULES = """
@@ -53,7 +62,7 @@ header p{margin:0 0 18px}section{margin:0 0 30px}
 .banner.good strong{color:var(--good)}.banner.bad strong{color:var(--bad)}.banner.unsure strong{color:var(--unsure)}
 .banner .finding{font-size:17px;margin:0}.banner ul{margin:10px 0 0;padding-left:20px}
 .problems{border:1px solid var(--unsure);border-radius:6px;padding:14px 20px}.problems ul{margin:0;padding-left:20px}
-.scroll{overflow-x:auto;container-type:inline-size}table{border-collapse:collapse;width:100%}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}
 table.dense{font-size:13.5px}table.dense th,table.dense td{padding:7px 7px}
 caption{text-align:left;color:var(--muted);padding:0 0 6px;caption-side:top}
 th,td{text-align:left;vertical-align:top;padding:8px 10px;border-bottom:1px solid var(--grid)}
@@ -77,9 +86,6 @@ del{color:var(--muted)}
 code,pre{font-family:ui-monospace,"DejaVu Sans Mono",Consolas,monospace;font-size:13px;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;border:1px solid var(--grid);border-radius:6px;padding:12px 14px;margin:0}
 :focus-visible{outline:3px solid var(--candidate);outline-offset:2px}
-@container (max-width:960px){th,td{padding:7px 8px}tbody th{min-width:120px}
-  table.dense{font-size:12.5px}table.dense th,table.dense td{padding:6px 5px}table.dense .nowrap{white-space:normal}
-  table.dense tbody th{min-width:96px}table.dense small{font-size:11.5px}}
 @media print{main{max-width:none;padding:0}section,figure,tr,details{break-inside:avoid}details.ex{border:0}
   body{font-size:11pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """

@@ -191,7 +191,7 @@ function build(root, set) {
       if (c.width !== Math.round(w * ratio) || c.height !== Math.round(h * ratio))
         [c.width, c.height] = [Math.round(w * ratio), Math.round(h * ratio)];
     const { n, colours } = map.told, dense = Math.log10(Math.max(n, 10));
-    const size = Math.max(1.6, (9 - 1.25 * dense) * Math.min(3, view.zoom ** 0.35)) * ratio;
+    const size = Math.max(1.6, (11.5 - 1.6 * dense) * Math.min(3, view.zoom ** 0.35)) * ratio;
     const alpha = Math.min(0.9, Math.max(0.25, 1.35 - 0.15 * dense + 0.1 * Math.log2(view.zoom)));
     gl.viewport(0, 0, below.width, below.height);
     gl.clearColor(0, 0, 0, 0);

@@ -23,7 +23,13 @@ from tamis.schema import LEDGER
 WANTED = "run_wanted"  # what the page of all runs leaves here is chosen when the sidebar is drawn next
 # A folder is a run if it holds one of these.
 MARKS = ("recipe.yaml", "curate", "arms", "comparison.json", "verdict.json")
-STATES = {"complete": "✓ complete", "running": "… running", "stopped": "! stopped", "empty": "empty"}
+STATES = {
+    "complete": "✓ complete",
+    "running": "… running",
+    "stopped": "! stopped",
+    "partial": "… not evaluated",
+    "empty": "empty",
+}
 
 
 @dataclasses.dataclass(frozen=True)

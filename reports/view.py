@@ -24,7 +24,7 @@ from tamis.run import Run, package_version
 from tamis.schema import LEDGER
 
 T = TypeVar("T")
-RunState = Literal["empty", "running", "stopped", "complete"]
+RunState = Literal["empty", "running", "stopped", "partial", "complete"]
 EXAMPLES = 50
 
 
@@ -191,7 +191,9 @@ def _state(stages: list[StageState], folder: Folder) -> RunState:
         return "running"
     if states <= {"not run"}:
         return "complete" if folder.run.comparison.is_file() else "empty"
-    return "complete" if folder.run.comparison.is_file() and "stopped" not in states else "stopped"
+    if "stopped" in states:
+        return "stopped"
+    return "complete" if folder.run.comparison.is_file() else "partial"  # curated or trained alone, say
 
 
 def _arms(

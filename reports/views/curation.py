@@ -77,7 +77,7 @@ def rows_table() -> None:
             "language": r["language"],
             "source": one_line(r["source"], 30),
             "similarity": "" if r["similarity"] is None else f"{r['similarity']:.3f}",
-            "to the limit": "" if r["slack"] is None else f"{r['slack']:,.3f}",
+            "to the limit": "" if r["slack"] is None or r["stage"] == "select" else f"{r['slack']:,.3f}",
             "rank": "" if r["rank"] is None else written.count(r["rank"]),
         }
         for r in here
@@ -109,7 +109,7 @@ def score_figure() -> None:
             "What if rows below this were dropped?", low, high, low, format="%.3f", key=f"below-{name}"
         )
     limit = Limit(threshold, f"{threshold:.3f}") if threshold is not None and threshold > low else None
-    stacks = [("kept", "bar", bins["kept"]), ("dropped", "grid", bins["dropped"])]
+    stacks = [("kept", "bar", bins["kept"]), ("dropped", "baseline", bins["dropped"])]
     svg = figures.histogram(bins["edges"], stacks, written.number, f"rows by score {name}", limit=limit)
     section(svg, "histogram")
     if threshold is not None and limit is not None:

@@ -192,3 +192,14 @@ def test_a_path_with_spaces_is_quoted_in_commands(build, tmp_path):
     run = build(tmp_path / "my run; rm -rf", read=400, kept=50, items=20, requests=20)
     run.verdict.unlink()
     assert f"tamis gate '{run.path}'" in [p.repair for p in load(run).problems]
+
+
+def test_a_run_that_was_only_curated_is_not_called_stopped(build, tmp_path):
+    run = build(tmp_path / "r", read=400, kept=50, items=20, requests=20)
+    shutil.rmtree(run.path / "arms")
+    run.verdict.unlink()
+    run.comparison.unlink()
+    view = load(run)
+    assert view.state == "partial"
+    assert view.headline == "No verdict yet"
+    assert {p.severity for p in view.problems} == {"missing"}
