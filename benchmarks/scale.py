@@ -3,9 +3,9 @@
     python benchmarks/scale.py [ROWS ...] [--data FOLDER]     # default 10000 100000 1000000, and ../shared/data
 
 Rows are made from T0 (20,000 rows): each takes a span of words of one prompt and one of another, so that rows have the
-words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near copies (5 %: a word
-in forty doubled), rows without an answer (1 %). `tamis curate` runs in a process of its own, with the `static` embedder
-and without model scorers, keeping a hundredth of the rows.
+words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near copies (5 %: two
+letters exchanged in one word), rows without an answer (1 %). `tamis curate` runs in a process of its own, with the
+`static` embedder and without model scorers, keeping a hundredth of the rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def generate(file: Path, rows: int, t0: list[tuple[list[str], str]], seed: int =
                     words = _edited(words, rng)
             else:
                 first, second = (t0[i] for i in rng.integers(len(t0), size=2))
-                words, answer = _span(first[0], rng) + _span(second[0], rng), f"{second[1]} {first[1][:20]}".strip()
+                words, answer = _span(first[0], rng) + _span(second[0], rng), second[1]
                 if draw > 1 - EMPTY:
                     answer, truth[key] = "", "empty_answer"
                 elif len(words) >= 40:
@@ -69,10 +69,13 @@ def _span(words: list[str], rng: np.random.Generator) -> list[str]:
 
 
 def _edited(words: list[str], rng: np.random.Generator) -> list[str]:
-    """One word in forty doubled. No number, name or negation is touched: such rows must not fall."""
-    places = set(rng.integers(len(words), size=max(1, len(words) // 40)).tolist())
-    plain = {p for p in places if words[p].isalpha() and words[p].islower() and len(words[p]) > 4}
-    return [w for p, word in enumerate(words) for w in ([word, word] if p in plain else [word])]
+    """One slip of the fingers: two letters exchanged inside a long plain word. Numbers, names and negations stay."""
+    plain = [p for p, w in enumerate(words) if len(w) > 6 and w.isascii() and w.isalpha() and w.islower()]
+    if not plain:
+        return words
+    place = plain[rng.integers(len(plain))]
+    word, at = words[place], 2 + int(rng.integers(len(words[place]) - 4))
+    return [*words[:place], word[:at] + word[at + 1] + word[at] + word[at + 2 :], *words[place + 1 :]]
 
 
 def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -411,12 +411,19 @@ class _Work:
                 self.similarity[i] = self.rephrased.score[k]
                 self.slack[i] = self.rephrased.limit - self.rephrased.score[k]
 
+    def _messages(self, rows: np.ndarray, size: int = 8192) -> Iterator[list[Any]]:
+        """The turns of some rows, a piece at a time: as objects of Python they take ten times their bytes."""
+        column = self.known["messages"]
+        for start in range(0, len(rows), size):
+            yield column.take(pa.array(rows[start : start + size])).to_pylist()
+
     def embed(self) -> None:
         """Vectors of the surviving prompts, and what their neighbours say of the labels."""
         rows = self.alive()
-        messages = self.known["messages"].take(pa.array(rows)).to_pylist()
-        self.prompts = [prompt_of(m) for m in messages]
-        self.said = [answer_of(m) for m in messages]
+        self.prompts, self.said = [], []
+        for piece in self._messages(rows):
+            self.prompts += map(prompt_of, piece)
+            self.said += map(answer_of, piece)
         self.answers = [normalise(a) for a in self.said]
         on = self.recipe.curate.deduplicate.on
         self.texts = [features.compared(p, a, on) for p, a in zip(self.prompts, self.said, strict=True)]
@@ -444,7 +451,7 @@ class _Work:
         self.scored = scoring.score(
             self.recipe,
             [self.ids[i] for i in rows],
-            self.known["messages"].take(pa.array(rows)).to_pylist(),
+            [m for piece in self._messages(rows) for m in piece] if scoring.model_scorers(self.recipe) else [],
             labels,
             self.prompts,
             self.said,
@@ -494,7 +501,7 @@ class _Work:
             answers=self.answers,
             labels=[self.labels[i] for i in rows],
             exact=np.array(self.found["row_hash"])[rows],
-            bands=np.array(self.found["bands"].take(pa.array(rows)).to_pylist(), np.uint64),
+            bands=self.found["bands"].combine_chunks().flatten().to_numpy().reshape(self.n, -1)[rows],
             vectors=self.vectors.fine,
             truncated=self.vectors.truncated,
             unaccented=unaccented,
@@ -592,8 +599,7 @@ class _Work:
         ]
         schema.write_parquet(self.folder / "order.parquet", pa.concat_tables(parts))
         vectors = pa.table(
-            {"id": [self.ids[i] for i in self.rows], "vector": list(self.vectors.values)},
-            schema=pa.schema([("id", pa.string()), ("vector", pa.list_(pa.int8()))]),
+            {"id": [self.ids[i] for i in self.rows], "vector": _lists(self.vectors.values)},
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         at = places(self.vectors.values, self.recipe.seed_for("map"))
@@ -726,6 +732,12 @@ def _spread_over(values: np.ndarray, rows: np.ndarray, n: int) -> pa.Array:
     out = np.full(n, np.nan)
     out[rows] = np.round(values, 4)
     return _nullable(out)
+
+
+def _lists(matrix: np.ndarray) -> pa.Array:
+    """The rows of a matrix as lists."""
+    n, width = matrix.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * width), pa.array(matrix.ravel()))
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

@@ -184,7 +184,7 @@ def score(
     Args:
         recipe: names the scorers.
         ids: sorted.
-        messages: of the same rows, as Arrow gives them.
+        messages: of the same rows, as Arrow gives them; not looked at where no scorer is a model.
         labels: their labels, or None.
         prompts: `record.prompt_of` each.
         answers: `record.answer_of` each.
