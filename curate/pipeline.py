@@ -41,6 +41,7 @@ from tamis.curate.vietnamese import pairs_without_accents
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.formats import parse
 from tamis.models import cache_folder
+from tamis.prompt import unanswerable
 from tamis.recipe import Recipe
 from tamis.record import answer_of, prompt_of
 from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
@@ -82,8 +83,9 @@ def curate(
     read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
     card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items = _items(recipe, held, run.curate, people.items) if held else None
+    items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
     work = _Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    work.warn(warning)
     work.extract()
     clock.mark("score")
     if recipe.eval and recipe.eval.holdout:
@@ -165,7 +167,9 @@ def write_items(run: Run, recipe: Recipe) -> None:
     if held is None or recipe.eval is None:
         raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
     run.curate.mkdir(parents=True, exist_ok=True)
-    items = _items(recipe, held, run.curate, _People.of(recipe, [held]).items)
+    items, warning = _items(recipe, held, run.curate, _People.of(recipe, [held]).items)
+    if warning:
+        _log(warning)
     if recipe.eval.limit:
         items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
     schema.write_parquet(run.curate / "eval.parquet", items)
@@ -210,19 +214,37 @@ class _People:
         return cls(personal.Personal(numbers), personal.Personal(numbers))
 
 
-def _items(recipe: Recipe, source: Source, folder: Path, people: personal.Personal) -> pa.Table:
-    """The evaluation file as items (schema.EVAL), sorted by id, with near-duplicate components."""
+def _log(warning: str) -> None:
+    logging.getLogger("tamis").warning("warning: %s", warning)
+
+
+def _items(recipe: Recipe, source: Source, folder: Path, people: personal.Personal) -> tuple[pa.Table, str | None]:
+    """The evaluation file as items (schema.EVAL), sorted by id, with near-duplicate components.
+
+    Returns:
+        The items, and a sentence on rows of the file that cannot be read, if there are any.
+
+    Raises:
+        DataError: the file cannot be used, or an item has nothing that an answer could be held against.
+    """
     with_shards = folder / "eval_records"
-    read_records(source, with_shards, editing=people.editing())
+    read = read_records(source, with_shards, editing=people.editing())
     table = read_shards(with_shards).sort_by("id")
+    lost = pq.read_table(with_shards / "quarantine.parquet").slice(0, 1).to_pylist()
     shutil.rmtree(with_shards)
-    if recipe.evaluate.task.kind == "classify" and table["label"].null_count == len(table):
+    if bare := unanswerable(table["messages"].to_pylist(), table["label"].to_pylist(), recipe.evaluate.task):
+        first = min((table["file"][i].as_py(), table["line"][i].as_py()) for i in bare)
         raise DataError(
-            "the evaluation set has no labels, and the task is to classify",
-            where=", ".join(source.paths),
-            hint="name the label column: eval: {columns: {prompt: ..., label: ...}}",
+            f"{len(bare):,} of {len(table):,} evaluation items have neither a label nor an answer, and the task is to "
+            f"{recipe.evaluate.task.kind}",
+            where=f"{first[0]}:{first[1]}",
+            hint="name the column: eval: {columns: {prompt: ..., label: ...}}; or take these items out",
         )
-    return _as_items(table)
+    unread = lost and (
+        f"{read.quarantined:,} of {read.rows + read.quarantined:,} rows of the evaluation file cannot be read and are "
+        f"no items; the first is {lost[0]['file']}:{lost[0]['line']}, {lost[0]['reason']}: {lost[0]['detail']}"
+    )
+    return _as_items(table), unread or None
 
 
 def _as_items(table: pa.Table) -> pa.Table:
@@ -312,10 +334,11 @@ class _Work:
             elif reason is not None and self.ids[i] not in self.reviewed:
                 self._drop(i, "score", reason)
 
-    def _warn(self, sentence: str | None) -> None:
+    def warn(self, sentence: str | None) -> None:
+        """Tell the person now, and the card for later."""
         if sentence:
             self.warnings.append(sentence)
-            logging.getLogger("tamis").warning("warning: %s", sentence)
+            _log(sentence)
 
     def _drop(self, i: int, stage: str, reason: str) -> None:
         self.stage[i], self.reason[i] = stage, reason
@@ -370,7 +393,7 @@ class _Work:
             if self.stage[i] == "":
                 self._drop(i, "decontaminate", leak)
                 self.witness[i], self.similarity[i], self.slack[i] = item, coverage, settings.coverage - coverage
-        self._warn(decontaminate.cannot_fire(self.index, len(prompts)))
+        self.warn(decontaminate.cannot_fire(self.index, len(prompts)))
         if settings.fdr is not None:
             self._drop_rephrased(prompts, found, settings.fdr)
 
@@ -398,7 +421,7 @@ class _Work:
             fdr=fdr,
             cache=cache_folder() / "vectors",
         )
-        self._warn(self.rephrased.warning)
+        self.warn(self.rephrased.warning)
         names = self.items["id"].to_pylist()
         leaked = np.flatnonzero(self.rephrased.leaks)
         of_hash = {int(hashes[rows[k]]): int(k) for k in leaked.tolist()}
@@ -430,7 +453,7 @@ class _Work:
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
-        self._warn(features.foreign(self.embedder, tongues))
+        self.warn(features.foreign(self.embedder, tongues))
         self.vectors = embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]

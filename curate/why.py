@@ -11,6 +11,9 @@ from tamis.errors import UserError
 def fate(ledger: Path, wanted: str) -> dict[str, Any]:
     """Find a row by id, by the user's key, or by `file:line`.
 
+    Returns:
+        Its ledger row, and `detail`: why it could not be read, None where it could.
+
     Raises:
         UserError: no ledger, or no such row.
     """
@@ -29,7 +32,18 @@ def fate(ledger: Path, wanted: str) -> dict[str, Any]:
     rows = cursor.fetchall()
     if not rows:
         raise UserError(f"no row has the id, key or place {wanted!r}", where=str(ledger), hint="a place is FILE:LINE")
-    return dict(zip(names, rows[0], strict=True))
+    found = dict(zip(names, rows[0], strict=True))
+    return found | {"detail": _detail(ledger.parent / "records" / "quarantine.parquet", found["id"])}
+
+
+def _detail(quarantine: Path, id_: str) -> str | None:
+    """Why a row could not be read; None for rows that could."""
+    import pyarrow.parquet as pq
+
+    if not quarantine.is_file():
+        return None
+    found = pq.read_table(quarantine, columns=["id", "detail"], filters=[("id", "==", id_)])
+    return str(found["detail"][0]) if len(found) else None
 
 
 def sentence(row: dict[str, Any]) -> str:
@@ -46,7 +60,7 @@ def sentence(row: dict[str, Any]) -> str:
         "leak_rephrased": "it asks what the evaluation item {witness} asks (likeness {similarity:.2f})",
         "held_out": "it was held out for evaluation",
         "not_selected": "it came {rank} in the selection order, {beyond} places too late",
-    }.get(row["reason"], "of the rule {reason}")
+    }.get(row["reason"], "it cannot be read, {reason}: {detail}" if row.get("detail") else "the rule {reason}")
     filled = how.format(
         **{
             **row,

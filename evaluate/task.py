@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tamis.errors import DataError, did_you_mean
 from tamis.evaluate.metrics import plain
-from tamis.prompt import expected, request
+from tamis.prompt import expected, request, unanswerable
 from tamis.recipe import Task
 from tamis.record import canonical_json
 
@@ -57,11 +57,10 @@ def items_of(table: pa.Table, task: Task) -> list[Item]:
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DataError("an evaluation item is there twice", where=twice)
-    bare = [i for i in items if not i.expected]
-    if bare and task.kind in ("classify", "regress"):
+    if bare := unanswerable(table["messages"].to_pylist(), table["label"].to_pylist(), task):
         raise DataError(
             f"{len(bare)} of {len(items)} evaluation items have neither a label nor an answer",
-            where=bare[0].id,
+            where=items[bare[0]].id,
             hint="name the column with eval.columns.label",
         )
     return items

@@ -13,12 +13,12 @@ import textwrap
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from tamis import schema
-from tamis.errors import ExitCode, TamisError, UserError
+from tamis.errors import ExitCode, TamisError, UserError, of_disk
 from tamis.recipe import Recipe
 from tamis.reports.visible_text import visible
 from tamis.run import Run
@@ -55,19 +55,22 @@ def main() -> None:
     """Entry point: turns Tamis's errors into a message and an exit code, without a traceback for a user's mistake."""
     try:
         app(standalone_mode=True)
-    except UserError as error:
-        print(f"error: {visible(error, None)}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
     except TamisError as error:
-        print(f"failed: {visible(error, None)}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
+        _fail(error)
     except KeyboardInterrupt:
         print(f"\nstopped; what is done is kept. To go on: {' '.join(['tamis', *sys.argv[1:]])}", file=sys.stderr)
         sys.exit(130)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and (told := of_disk(error)):
+            _fail(told)
         traceback.print_exc()
         print("failed: this is a defect of Tamis; what is done is kept", file=sys.stderr)
         sys.exit(int(ExitCode.STAGE_FAILED))
+
+
+def _fail(error: TamisError) -> NoReturn:
+    print(f"{'error' if isinstance(error, UserError) else 'failed'}: {visible(error, None)}", file=sys.stderr)
+    sys.exit(int(error.exit_code))
 
 
 def _say(lines: list[str]) -> None:

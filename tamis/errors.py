@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import errno
 import importlib.util
 from collections.abc import Iterable
 
@@ -98,6 +99,21 @@ class StageFailed(TamisError):
     """A stage stopped; finished work is kept."""
 
     exit_code = ExitCode.STAGE_FAILED
+
+
+def of_disk(error: OSError) -> TamisError | None:
+    """What the operating system's refusal means: a full disk (exit 5), or one that is closed to us (exit 2).
+
+    None where it is neither, and so is a defect.
+    """
+    where = str(error.filename) if error.filename else None
+    why = str(error.strerror or error).splitlines()[0]
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return StageFailed("the disk is full", where=where, why=why, hint="free some space, then the same command")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        hint = "name a place of your own: --run DIR, -o FILE, TAMIS_CACHE"
+        return UserError("a file cannot be used", where=where, why=why, hint=hint)
+    return None
 
 
 def require(packages: Iterable[str], extra: str, purpose: str) -> None:

@@ -75,7 +75,7 @@ def detect(row: dict[str, Any], columns: Columns | None = None) -> str:
     """Name the format of one row.
 
     Raises:
-        Unreadable: the keys are those of no known format; the message lists them.
+        Unreadable: the keys are those of no known format, or hold no answer; the message lists them.
     """
     if columns is not None:
         return "columns"
@@ -87,8 +87,10 @@ def detect(row: dict[str, Any], columns: Columns | None = None) -> str:
         return "alpaca"
     if "prompt" in row and "completion" in row:
         return "prompt-completion"
-    if _first(row, COMMON["prompt"]) and (_first(row, COMMON["completion"]) or _first(row, COMMON["label"])):
-        return "columns"
+    if prompt := _first(row, COMMON["prompt"]):
+        if _first(row, COMMON["completion"]) or _first(row, COMMON["label"]):
+            return "columns"
+        raise Unreadable("no_answer", f"there is {prompt!r} and neither an answer nor a label among {sorted(row)[:12]}")
     raise Unreadable("unknown_format", f"keys {sorted(row)[:12]} are those of no known format")
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis import schema, tables
-from tamis.errors import RecipeError, did_you_mean
+from tamis.errors import DataError, RecipeError, did_you_mean
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
@@ -51,6 +51,7 @@ def run_all(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
         the run now says something else than before), seconds, skipped (nothing was done and nothing changed)}.
     """
     started = time.monotonic()
+    _require_ends(recipe)
     funnel = prepare(run, recipe, arms, quiet=quiet)
     trained = train(run, recipe, arms, quiet=quiet)
     evaluated = evaluate(run, recipe, arms, quiet=quiet)
@@ -70,6 +71,9 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
 
     Returns:
         The funnel; None for a recipe without `data`, where only the evaluation set is read.
+
+    Raises:
+        DataError: curation keeps no row.
     """
     from tamis.curate.pipeline import curate, write_items
 
@@ -81,7 +85,16 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
         write_items(run, recipe)
         return None
     _note(quiet, "curate")
-    return curate(run, recipe, quiet=quiet)
+    funnel = curate(run, recipe, quiet=quiet)
+    if not funnel["kept"]:
+        reasons = [f"{reason} {n:,}" for dropped in funnel["dropped"].values() for reason, n in dropped.items()]
+        raise DataError(
+            f"none of the {funnel['read']:,} rows is left to work with",
+            where=str(run.curate / "ledger.parquet"),
+            why=f"dropped: {', '.join(reasons)}",
+            hint=f"tamis why {run.path} FILE:LINE tells what took a row",
+        )
+    return funnel
 
 
 def arms_of(run: Run) -> list[Arm]:
@@ -186,13 +199,34 @@ def rows_of(run: Run, arm: Arm) -> pa.Table:
     return take_records(run.curate / "records", ids[: arm.size])
 
 
+def _require_ends(recipe: Recipe) -> None:
+    """Refuse at once what would otherwise fail after hours of training.
+
+    Raises:
+        RecipeError: the recipe names no evaluation set.
+        PolicyError: its gate policy is missing or wrong.
+    """
+    from tamis.evaluate.policy import load_policy
+
+    if recipe.eval is None:
+        raise _no_items("tamis curate and tamis train do without")
+    if recipe.gate:
+        load_policy(recipe.gate)
+
+
+def _no_items(note: str) -> RecipeError:
+    return RecipeError(
+        "there is nothing to evaluate on",
+        where="eval",
+        hint=f"eval: {{path: FILE}} or eval: {{holdout: 0.1}}; {note}",
+    )
+
+
 def eval_items(run: Run) -> pa.Table:
     """The evaluation items of a run (schema.EVAL)."""
     file = run.curate / "eval.parquet"
     if not file.is_file():
-        raise RecipeError(
-            "there is nothing to evaluate on", where="eval", hint="eval: {path: FILE} or eval: {holdout: 0.1}"
-        )
+        raise _no_items(f"tamis curate RECIPE then writes {file}")
     return pq.read_table(file)
 
 

@@ -41,6 +41,21 @@ def expected(messages: Any, label: str | None, task: Task) -> str:
     return answer_of(messages)
 
 
+def unanswerable(messages: list[Any], labels: list[str | None], task: Task) -> list[int]:
+    """Places of the items that an answer could not be held against, where the task needs that: to classify, to regress.
+
+    Args:
+        messages: of n items.
+        labels: of the same.
+        task: its kind counts.
+    """
+    if task.kind not in ("classify", "regress"):
+        return []
+    return [
+        i for i, (m, label) in enumerate(zip(messages, labels, strict=True)) if not expected(m, label, task).strip()
+    ]
+
+
 def conversation(messages: Any, label: str | None, task: Task) -> list[dict[str, str]]:
     """What is trained on: `request` and the expected answer as the last assistant turn."""
     return [*request(messages, task), {"role": "assistant", "content": expected(messages, label, task)}]

@@ -333,15 +333,21 @@ def _refuse_useless(source: Source, rows: int, quarantine: _Columns) -> None:
             f"none of the {quarantine.rows:,} rows can be read",
             where=f"{first['file']}:{first['line']}",
             why=f"{first['reason']}: {first['detail']}",
-            hint="name the columns: data: {columns: {prompt: ..., completion: ...}}",
+            hint=_HINTS.get(first["reason"], _NAME_COLUMNS),
         )
     bad = sum(r == "bad_encoding" for r in quarantine.values["reason"])
     if bad > rows:
         raise DataError(
-            f"{bad:,} of {rows + quarantine.rows:,} rows are not UTF-8",
-            where=where,
-            hint="iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW   (Vietnamese: WINDOWS-1258)",
+            f"{bad:,} of {rows + quarantine.rows:,} rows are not UTF-8", where=where, hint=_HINTS["bad_encoding"]
         )
+
+
+_NAME_COLUMNS = "say which column is what, under data or eval: {columns: {prompt: ..., completion or label: ...}}"
+_HINTS = {
+    "bad_encoding": "iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW   (Vietnamese: WINDOWS-1258)",
+    "bad_json": f"one JSON object per line; Tamis reads {', '.join(SUFFIXES)}, each also as .gz",
+    "ragged": "quote fields that hold a comma or a line end",
+}
 
 
 def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -45,7 +45,7 @@ from tamis.train.model_card import data_card, model_card
 from tamis.train.parity import MAX_KL, MIN_AGREEMENT, Parity, answer_logprobs, compare, drawn
 from tamis.train.serve_lint import architecture_of, max_lora_rank, vllm_problems
 from tamis.train.serving_files import generation_config, modelfile, serve_script, write_executable
-from tamis.train.sft import _quiet
+from tamis.train.sft import quiet
 from tamis.train.stage import PACKAGES, label_table, read_plan
 
 MANIFEST = "manifest.json"
@@ -97,7 +97,7 @@ def export_arm(
     output = (output or trained / ("merged" if to == "merged" else "export")).resolve()
     _require_free(output)
     rows = _rows(model, recipe, trained, tables)
-    with _folder_or_nothing(output) as folder, _quiet(), without_progress_bars():
+    with _folder_or_nothing(output) as folder, quiet(), without_progress_bars():
         _write_weights(model, recipe, trained / "adapter", identity, to, folder)
         parity = _parity(model, recipe, trained / "adapter", to, folder, rows)
         _require_parity(parity, trained)

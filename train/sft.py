@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import inspect
 import json
 import logging
@@ -28,7 +27,7 @@ from typing import Any
 from tamis.errors import RecipeError, StageFailed
 from tamis.models import IDENTITY, ResolvedModel, disable_cpu_repacking, load_model, load_tokenizer
 from tamis.recipe import Train
-from tamis.run import file_sha256, peak_memory_mb
+from tamis.run import disk_full, file_sha256, peak_memory_mb
 from tamis.schema import write_atomic, write_json
 from tamis.train.labels import IGNORED, Row
 from tamis.train.packing import PackingCollator, PaddingCollator
@@ -88,7 +87,7 @@ def train(
         torch.use_deterministic_algorithms(True, warn_only=True)  # not every kernel of every model has such a form
     started = time.monotonic()
     tokenizer = load_tokenizer(model)
-    with _quiet(), _explained(folder):
+    with quiet(), _explained(folder):
         trainable = prepare_model(model, plan, settings, seed)
         packing = plan.packing and packs(trainable, rows)
         collator = PackingCollator() if packing else PaddingCollator(tokenizer.pad_token_id or 0)
@@ -495,7 +494,7 @@ def _explained(folder: Path) -> Iterator[None]:
             hint="train.batch or train.max_length smaller, or gradient_checkpointing: true; then the same command",
         ) from None
     except (OSError, SafetensorError, RuntimeError) as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+        if not disk_full(error):
             raise
         raise StageFailed(
             "the disk is full",
@@ -506,7 +505,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Libraries that talk at every correct run: deprecations between them, and their own progress."""
     names = ("transformers", "trl", "peft", "accelerate", "datasets")
     loggers = [logging.getLogger(name) for name in names]

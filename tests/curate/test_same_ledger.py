@@ -30,7 +30,13 @@ ROOT = Path(__file__).parents[2]
 # What other stages read, beside the ledger. None of it names a place in a file.
 OTHERS = ("order.parquet", "eval.parquet", "conflicts.parquet", "vectors/part-00000.parquet", "decontamination.json")
 EMBEDDERS = ["lsa", pytest.param(embed.MINILM, marks=pytest.mark.slow)]
-FILES, MORSELS, PARTITIONS = (1, 2, 7), (8192, 100), (1, 2, 7)
+PARTITIONS = (1, 2, 7)
+SPLITS = [  # files and morsel: all pairs of 1, 2, 7 and 8192, 100; half of them in the quick suite
+    (1, 100),
+    (2, 8192),
+    (7, 100),
+    *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 8192), (2, 100), (7, 8192))),
+]
 
 
 def recipe(path: Path, embedder: str, engine: Any = "native") -> Recipe:
@@ -96,8 +102,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Curated:
 
 
 @pytest.mark.parametrize("embedder", EMBEDDERS)
-@pytest.mark.parametrize("morsel", MORSELS)
-@pytest.mark.parametrize("files", FILES)
+@pytest.mark.parametrize(("files", "morsel"), SPLITS)
 def test_split_order_and_morsels_change_nothing(
     curated: Curated, tmp_path: Path, embedder: str, files: int, morsel: int
 ) -> None:

@@ -457,7 +457,6 @@ FULL = """
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="torch.save hides that the disk is full, and sft._explained does not ask run.disk_full yet")
 def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
     undisturbed: Run, tiny_model: Path, tmp_path: Path
 ) -> None:
