@@ -37,8 +37,8 @@ def compare(run: Run, recipe: Recipe) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "task": kind,
         "primary": primary(kind),
-        "items": len(first.answers),
-        "components": len(set(first.answers["component"])),
+        "items": max(len(e.answers) for e in everything),
+        "components": max(len(set(e.answers["component"])) for e in everything),
         "eval_sha256": first.about["eval_set_sha256"],
         "price": recipe.evaluate.price.model_dump(),
         "environment": _environment(everything),
@@ -128,6 +128,7 @@ def pairs_of(everything: list[Evidence]) -> list[tuple[Evidence, Evidence]]:
     and each against its namesake in the later arms.
     """
     found: list[tuple[Evidence, Evidence]] = []
+    everything = [e for e in everything if len(e.answers)]  # an imported load has no answers to pair
     free = {e.system: e for e in everything if not e.about["uses_arm"]}
     for candidate in everything:
         own = {e.system: e for e in everything if e.arm == candidate.arm}

@@ -16,6 +16,7 @@ from tamis.evaluate.metrics import Answers
 from tamis.run import Run, file_sha256
 from tamis.schema import read_json
 
+UNKNOWN = "unknown (imported)"  # hardware that another tool did not write down
 FILES = ("samples.parquet", "requests.parquet", "metrics.json")
 
 
@@ -33,12 +34,12 @@ class Evidence:
 
     @functools.cached_property
     def answers(self) -> Answers:
-        return Answers(_table(self.folder / "samples.parquet"))
+        return Answers(read_table(self.folder / "samples.parquet"))
 
     @functools.cached_property
     def requests(self) -> pa.Table | None:
         """Timed requests, or None where none were made."""
-        return _table(file) if (file := self.folder / "requests.parquet").is_file() else None
+        return read_table(file) if (file := self.folder / "requests.parquet").is_file() else None
 
     @functools.cached_property
     def about(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Evidence:
     def sha256(self) -> str:
         """Of all files a verdict can rest on."""
         files = [f for name in FILES if (f := self.folder / name).is_file()]
+        files += sorted(self.folder.glob("load*"))
         return hashlib.sha256("\n".join(f"{f.name} {file_sha256(f)}" for f in files).encode()).hexdigest()
 
     @property
@@ -84,7 +86,12 @@ def _arm_free(folder: Path) -> bool:
     return not _json(folder / "metrics.json").get("uses_arm", True)
 
 
-def _table(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file of the evidence.
+
+    Raises:
+        EvidenceError: it cannot be read.
+    """
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -22,10 +22,10 @@ import yaml
 
 from tamis import intervals
 from tamis.errors import EvidenceError, ExitCode
-from tamis.evaluate import champion, measure
+from tamis.evaluate import champion, levels, measure
 from tamis.evaluate import needed as needed_
 from tamis.evaluate.cost import Tariff
-from tamis.evaluate.evidence import Evidence, find
+from tamis.evaluate.evidence import UNKNOWN, Evidence, find
 from tamis.evaluate.levers import lever
 from tamis.evaluate.metrics import Answers, Metric, lookup
 from tamis.evaluate.policy import At, Gate, Policy, Requirement
@@ -222,9 +222,12 @@ def _no_contamination(run: Run, case: Case) -> str | None:
 
 def _load_valid(run: Run, case: Case) -> str | None:
     requests = case.candidate.requests
-    if requests is None or not any(not w for w in requests.column("warmup").to_pylist()):
-        return f"load_valid: no timed request of {case.candidate.name}"
-    return None
+    if requests is not None and not all(requests.column("warmup").to_pylist()):
+        return None
+    loads = [levels.invalid_because(level) for level in levels.levels_of(case.candidate)]
+    if None in loads:
+        return None
+    return f"load_valid: {loads[0] if loads else f'no timed request of {case.candidate.name}'}"
 
 
 CHECKS: dict[str, Callable[[Run, Case], str | None]] = {
@@ -242,12 +245,13 @@ def judge_gate(gate: Gate, policy: Policy, case: Case) -> dict[str, Any]:
     """The row of one gate: verdict, interval, what is still needed, what might help."""
     metric, requirement = lookup(gate.metric), gate.requirement
     try:
+        case = _under(gate.at, case)
         if why := _untrusted(gate, metric, requirement, case):
             return _row(gate, Ruling("INVALID", why))
         if gate.by:
             return _judge_slices(gate, policy, case, metric, requirement)
         confidence = gate.confidence or policy.defaults.confidence
-        interval = _interval(metric, requirement, case, confidence)
+        interval = _interval(gate, metric, requirement, case, confidence)
     except EvidenceError as error:
         return _row(gate, Ruling("INVALID", str(error).replace("\n", " ")))
     min_n = gate.min_n or policy.defaults.min_n
@@ -325,10 +329,13 @@ def _untrusted(gate: Gate, metric: Metric, requirement: Requirement, case: Case)
             return f"every request of {evidence.name} failed: {answers['error'][0]}"
         if metric.id in EXTRACTED and len(answers) and not any(answers["parsed"]):
             return f"no answer could be taken from any output of {evidence.name} (parse rate 0)"
-    if gate.at is not None and (why := _other_conditions(gate.at, case.candidate)):
-        return why
+    for evidence in filter(None, sides):
+        if why := (gate.at and _other_conditions(gate.at, evidence)) or levels.invalid_because(evidence):
+            return why
     if requirement.of != "absolute" and case.baseline is not None and _by_the_clock(metric, case):
         ours, theirs = (e.environment.get("hardware") for e in (case.candidate, case.baseline))
+        if UNKNOWN in (ours, theirs):
+            return "the hardware of an imported measurement is not known; import it with --hardware"
         both_local = not (case.candidate.about.get("remote") or case.baseline.about.get("remote"))
         if both_local and ours != theirs:
             return f"timed on different machines: {ours} and {theirs}"
@@ -343,6 +350,16 @@ def _by_the_clock(metric: Metric, case: Case) -> bool:
     return any(Tariff.of(e, price).input_per_million is None for e in (case.candidate, case.baseline) if e is not None)
 
 
+def _under(at: At | None, case: Case) -> Case:
+    """Both sides at the load that a gate is about, where it was measured."""
+    wanted = at.model_dump(include=set(levels.KEYS), exclude_none=True) if at else {}
+    if not wanted:
+        return case
+    candidate = levels.at(case.candidate, wanted) or case.candidate
+    baseline = case.baseline and (levels.at(case.baseline, wanted) or case.baseline)
+    return dataclasses.replace(case, candidate=candidate, baseline=baseline)
+
+
 def _other_conditions(at: At, evidence: Evidence) -> str | None:
     have = {**(evidence.about.get("load") or {}), **evidence.environment}
     for key, wanted in at.model_dump(exclude_none=True).items():
@@ -351,7 +368,9 @@ def _other_conditions(at: At, evidence: Evidence) -> str | None:
     return None
 
 
-def _interval(metric: Metric, requirement: Requirement, case: Case, confidence: float) -> Interval:
+def _interval(gate: Gate, metric: Metric, requirement: Requirement, case: Case, confidence: float) -> Interval:
+    if gate.slo is not None:
+        return measure.attained(case.candidate, gate.slo_ms, confidence)
     if requirement.of == "absolute":
         return measure.absolute(case.candidate, metric.id, confidence, case.price)
     assert case.baseline is not None

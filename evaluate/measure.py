@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -43,9 +44,40 @@ def absolute(evidence: Evidence, id: str, confidence: float = 0.95, price: Price
             return intervals.missing("order statistics", NOT_MEASURED, over="requests", confidence=confidence)
         _, kind, percentile = id.split(".")
         return intervals.quantile(durations(evidence.requests, kind), int(percentile[1:]) / 100, confidence)
+    if id == "load.attainment":
+        return intervals.missing("wilson", "a gate on it needs slo: {ttft: 800 ms}", confidence=confidence)
     if metric.family == "load":
         return cost.throughput(evidence, confidence)
     return _priced(evidence, metric, confidence, price)
+
+
+def attained(evidence: Evidence, slo: Mapping[str, float], confidence: float = 0.95) -> Interval:
+    """Share of the timed requests that were answered within every limit, Wilson bounds.
+
+    A failed request is not within, nor is one whose tokens are unknown where `tpot` is limited. An answer of one token
+    has no time per further token, so that limit does not concern it.
+
+    Args:
+        evidence: at one load.
+        slo: limits in milliseconds by duration: `ttft`, `e2e`, `tpot`.
+        confidence: of the two-sided interval.
+    """
+    if evidence.requests is None:
+        return intervals.missing("wilson", NOT_MEASURED, over="requests", confidence=confidence)
+    rows = [r for r in evidence.requests.to_pylist() if not r["warmup"]]
+    found = intervals.proportion([_within_slo(r, slo) for r in rows], None, confidence)
+    return dataclasses.replace(found, over="requests")
+
+
+def _within_slo(row: dict[str, Any], slo: Mapping[str, float]) -> bool:
+    if row["status"] != "ok" or row["first_s"] is None or row["last_s"] is None:
+        return False
+    took = {"ttft": row["first_s"] - row["sent_s"], "e2e": row["last_s"] - row["sent_s"]}
+    if "tpot" in slo:
+        if row["output_tokens"] is None:
+            return False
+        took["tpot"] = (row["last_s"] - row["first_s"]) / max(1, row["output_tokens"] - 1)
+    return all(1e3 * took[kind] <= limit for kind, limit in slo.items())
 
 
 def _priced(evidence: Evidence, metric: Metric, confidence: float, price: Price | None) -> Interval:

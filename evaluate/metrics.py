@@ -458,6 +458,14 @@ _OTHERS = (
         "counts as not answered",
         "requests/s",
     ),
+    Metric(
+        "load.attainment",
+        "up",
+        "load",
+        "share of the requests answered within the times of the gate's slo",
+        "counts as not within",
+        span=(0.0, 1.0),
+    ),
 )
 
 REGISTRY: dict[str, Metric] = {m.id: m for m in (*_QUALITY, *_TIMES, *_OTHERS)}

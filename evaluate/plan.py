@@ -120,6 +120,8 @@ def _row(gate: Gate, policy: Policy, have: Have, assumed: Assumptions) -> dict[s
     if slices and policy.defaults.multiplicity == "holm":
         alpha /= len(slices)  # Holm's first step: the slice that needs the most
     of = {"time": "requests", "load": "batches", "cost": "batches"}.get(metric.family, "items")
+    if gate.slo is not None:
+        of = "requests"
     needs, assuming = _needs(gate, metric, have.case, assumed, alpha)
     if needs is not None:
         needs = max(needs, gate.min_n or policy.defaults.min_n)
@@ -157,6 +159,8 @@ def _needs(gate: Gate, metric: Metric, case: Case | None, assumed: Assumptions, 
         q = int(metric.id.rpartition(".p")[2]) / 100
         tail = (1 - q) / 2
         return _requests(q, tail, alpha, assumed.power), f"{tail:.2%} of the requests are slower than the limit"
+    if gate.slo is not None:
+        return _share(requirement.limit, metric, assumed, alpha)
     if metric.family == "proportion":
         if requirement.of == "delta":
             return _paired(gate, metric, case, assumed, alpha)

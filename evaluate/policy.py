@@ -45,6 +45,7 @@ _REQUIRE = re.compile(
     r"(?:(?P<of>delta|ratio)\.)?(?P<bound>lower|upper|value)\s*(?P<op>>=|<=|>|<)\s*"
     r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[A-Za-z%][\w/%]*)?"
 )
+_TIME = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>[A-Za-z]+)")
 
 
 class _Strict(BaseModel):
@@ -123,6 +124,8 @@ class Gate(_Strict):
     metric: str
     require: str
     at: At | None = None
+    slo: dict[Literal["ttft", "e2e", "tpot"], str] | None = Field(default=None, min_length=1)
+    """For `load.attainment`: the times within which a request must be answered, `{ttft: 800 ms, tpot: 50 ms}`."""
     by: str | None = None
     min_n: int | None = Field(default=None, ge=1)
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
@@ -138,6 +141,12 @@ class Gate(_Strict):
                 raise ValueError(f"{metric.id} cannot be judged by slice; take a metric that is a mean over items")
             if self.requirement.of == "ratio" or self.requirement.bound == "value":
                 raise ValueError("slices are judged by lower, upper, delta.lower or delta.upper")
+        if (self.slo is None) == (metric.id == "load.attainment"):
+            raise ValueError("load.attainment, and nothing else, has an slo: write slo: {ttft: 800 ms}")
+        if self.slo is not None:
+            if self.requirement.of != "absolute":
+                raise ValueError("load.attainment is judged by itself; write lower >= 0.95")
+            _ = self.slo_ms  # every limit is a time
         if self.at is not None and metric.family not in ("time", "load", "cost"):
             raise ValueError(f"`at` is for latency, load and cost; {metric.id} does not depend on it")
         return self
@@ -145,6 +154,17 @@ class Gate(_Strict):
     @property
     def requirement(self) -> Requirement:
         return parse_requirement(self.require, lookup(self.metric))
+
+    @property
+    def slo_ms(self) -> dict[str, float]:
+        """The limits of `slo` in milliseconds."""
+        found = {}
+        for kind, text in (self.slo or {}).items():
+            match = _TIME.fullmatch(text.strip())
+            if match is None or match["unit"].lower() not in UNITS["ms"] or not float(match["number"]) > 0:
+                raise ValueError(f"slo: {kind}: {text!r} is no time; write for example '800 ms'")
+            found[kind] = float(match["number"]) * UNITS["ms"][match["unit"].lower()]
+        return found
 
 
 class Waiver(_Strict):

@@ -584,6 +584,34 @@ def _to_job_summary(table: str) -> None:
             summary.write(table)
 
 
+@app.command("import")
+def import_results(
+    systems: Annotated[list[str], typer.Argument(help="NAME=FILE, several for one name too.", metavar="NAME=FILE...")],
+    run: Annotated[Path, typer.Option("--run", help="The run folder.")],
+    metric: Annotated[str | None, typer.Option(help="Of lm-eval: what says right or wrong.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Of lm-eval: strict-match, flexible-extract, ...")] = None,
+    hardware: Annotated[str | None, typer.Option(help="What served the models; else no clock is compared.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Results you have already: lm-eval samples and GuideLLM reports become systems to compare and to gate."""
+    from tamis import loop
+
+    files: dict[str, list[Path]] = {}
+    for given in systems:
+        name, _, file = given.partition("=")
+        if not name or not file or "/" in name:
+            raise UserError(
+                f"{given!r} is not NAME=FILE", hint="tamis import base=samples_a.jsonl tuned=samples_b.jsonl"
+            )
+        files.setdefault(name, []).append(Path(file))
+    folder = Run(run)
+    with folder.lock():
+        found = loop.bring_in(folder, files, metric, filter, hardware)
+    lines = [f"{n}: {s['items']:,} items, {s['loads']} loads" for n, s in found["systems"].items()]
+    lines += [f"report  {found['report']}", f"next: tamis gate {run} --policy FILE"]
+    _answer({"systems": found["systems"], "report": str(found["report"])}, lines, as_json)
+
+
 @app.command()
 def promote(
     run: Annotated[Path, typer.Argument(help="The run folder.")],

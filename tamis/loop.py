@@ -320,6 +320,18 @@ def judge(run: Run, policy: str | Path, arm: str | None = None) -> dict[str, Any
     return verdict
 
 
+def bring_in(
+    run: Run, systems: dict[str, list[Path]], metric: str | None, filter: str | None, hardware: str | None
+) -> dict[str, Any]:
+    """Write what other tools measured into a run, compare it and report it."""
+    from tamis.evaluate.interchange import bring_in as write
+
+    told = write(run, systems, metric=metric, filter=filter, hardware=hardware)
+    # only what comparing reads: a recipe of its own would invite to evaluate the imported systems again
+    raw = {"name": "imported", "eval": {"path": "imported"}, "evaluate": {"task": {"kind": "classify"}}}
+    return {"systems": told, **conclude(run, Recipe.check(raw))}
+
+
 def replay(run: Run) -> dict[str, Any]:
     """The verdict that a run holds, found again from its files; writes nothing."""
     from tamis.evaluate import replay as again

@@ -1,0 +1,151 @@
+"""Measured loads of a system: what `at: {arrival: poisson, rate: 4}` in a policy refers to.
+
+`load.json` beside the answers lists the levels, a Parquet file of `schema.REQUESTS` holds each one's requests:
+
+    {"levels": [{"arrival": "poisson", "rate": 4.0, "concurrency": null, "file": "load-0.parquet"}]}
+
+In an open loop (poisson, constant) a request's time counts from when it was due, not from when a busy client came to
+send it: leaving the waiting out is the mistake called coordinated omission. Levels that the client could not keep up
+with are no evidence (`invalid_because`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tamis.errors import EvidenceError
+from tamis.evaluate.evidence import Evidence, read_table
+from tamis.evaluate.metrics import durations
+from tamis.schema import read_json, write_json, write_parquet
+
+FILE = "load.json"
+OPEN = ("poisson", "constant")
+KEYS = ("arrival", "rate", "concurrency")
+
+# Validity of a run (research note, section 2.1): the offered load was offered, and the client was not the bottleneck.
+FEWEST_OFFERED = 0.95
+MOST_LAG_S = 0.005
+MOST_LAG_OF_TTFT = 0.05
+WINDOWS = 10  # of a level, from which the spread of its throughput is taken
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLevel(Evidence):
+    """A system at one load. `requests`, `load` and `batches` are that level's; the answers are the system's."""
+
+    level: dict[str, Any]
+
+    @functools.cached_property
+    def measured(self) -> pa.Table:
+        """The requests as they were sent (`schema.REQUESTS`)."""
+        return read_table(self.folder / self.level["file"])
+
+    @functools.cached_property
+    def requests(self) -> pa.Table:
+        if self.level["arrival"] not in OPEN:
+            return self.measured
+        due = self.measured.column("scheduled_s")
+        return self.measured.set_column(self.measured.schema.get_field_index("sent_s"), "sent_s", due)
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        load = {k: self.level.get(k) for k in KEYS}
+        return {**super().about, "load": load, "batches": _windows(self.measured)}
+
+
+def write(folder: Path, levels: Sequence[tuple[dict[str, Any], pa.Table]]) -> None:
+    """Write the levels of a system.
+
+    Args:
+        folder: of the system in the run.
+        levels: arrival, rate, concurrency (None where it does not apply) and the requests (`schema.REQUESTS`).
+    """
+    told = []
+    for number, (level, requests) in enumerate(levels):
+        file = f"load-{number}.parquet"
+        write_parquet(folder / file, requests)
+        told.append({**level, "file": file})
+    write_json(folder / FILE, {"levels": told})
+
+
+def levels_of(evidence: Evidence) -> list[AtLevel]:
+    """Every measured load of a system; none where there is no `load.json`."""
+    file = evidence.folder / FILE
+    if not evidence.folder.is_dir() or not file.is_file():
+        return []
+    try:
+        levels = read_json(file)["levels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise EvidenceError("the measured loads cannot be read", where=str(file), why=str(error)) from None
+    return [AtLevel(evidence.arm, evidence.system, evidence.folder, level) for level in levels]
+
+
+def at(evidence: Evidence, wanted: dict[str, Any]) -> Evidence | None:
+    """The system at a load; None where that load was not measured.
+
+    Args:
+        evidence: the system.
+        wanted: some of arrival, rate, concurrency.
+
+    Raises:
+        EvidenceError: several measured loads fit.
+    """
+    found = [e for e in levels_of(evidence) if all(e.level.get(k) == v for k, v in wanted.items())]
+    if len(found) > 1:
+        raise EvidenceError(
+            f"{len(found)} measured loads of {evidence.name} fit {_words(wanted)}",
+            hint="name arrival and rate, or concurrency, in `at`",
+        )
+    return found[0] if found else None
+
+
+def _words(load: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in load.items() if v is not None)
+
+
+def invalid_because(evidence: Evidence) -> str | None:
+    """Why a level cannot be trusted, or None: too little was offered, or the client was late."""
+    if not isinstance(evidence, AtLevel):
+        return None
+    rows = [r for r in evidence.measured.to_pylist() if not r["warmup"]]
+    if not rows:
+        return f"no request was timed at {_words(evidence.level)}"
+    if evidence.level["arrival"] not in OPEN:
+        return None
+    lags = sorted(r["sent_s"] - r["scheduled_s"] for r in rows)
+    late = lags[math.ceil(0.99 * len(lags)) - 1]
+    first = durations(evidence.measured, "ttft")
+    allowed = max(MOST_LAG_S, MOST_LAG_OF_TTFT * float(np.median(first)) / 1e3)
+    if late > allowed:
+        return (
+            f"the client was late: 99 % of the requests went out within {late:.3f} s of being due, not {allowed:.3f} s"
+        )
+    span = max(r["sent_s"] for r in rows) - min(r["sent_s"] for r in rows)
+    if len(rows) > 1 and evidence.level.get("rate"):
+        offered = (len(rows) - 1) / span if span > 0 else math.inf
+        # arrivals of a Poisson process vary by themselves: three standard deviations are no shortfall
+        slack = 3 / math.sqrt(len(rows)) if evidence.level["arrival"] == "poisson" else 0.0
+        if offered < (FEWEST_OFFERED - slack) * evidence.level["rate"]:
+            return f"{offered:.2f} requests a second were offered, not {evidence.level['rate']:g}"
+    return None
+
+
+def _windows(requests: pa.Table) -> list[dict[str, Any]]:
+    """Requests answered in each of a number of equal pieces of a level's time, as `cost.throughput` reads them."""
+    timed = requests.filter(pc.invert(requests.column("warmup")))
+    done = np.asarray([r["last_s"] for r in timed.to_pylist() if r["status"] == "ok" and r["last_s"] is not None])
+    if len(done) < 2:
+        return []
+    start = float(min(timed.column("sent_s").to_pylist()))
+    counts, edges = np.histogram(done, bins=WINDOWS, range=(start, float(done.max())))
+    seconds = float(edges[1] - edges[0])
+    return [{"items": int(c), "answered": int(c), "seconds": seconds} for c in counts]
