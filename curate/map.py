@@ -69,7 +69,7 @@ def _centres(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans
 
     distinct = np.unique(np.round(rows, 4), axis=0)
-    wanted = min(CENTRES, max(FEWEST, len(rows) // 3))
+    wanted = min(CENTRES, max(FEWEST, len(rows) // 6))
     if len(distinct) <= wanted:
         return distinct
     means = MiniBatchKMeans(wanted, n_init=1, random_state=seed % (1 << 31), batch_size=4096, max_iter=20).fit(rows)

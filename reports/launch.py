@@ -10,10 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tamis.reports.figures import DARK, LIGHT
 from tamis.run import Run
 
+PATIENCE_S = 5  # for open pages, when the app is to end
 APP = Path(__file__).parent / "app.py"
 ROOT_VARIABLE = "TAMIS_RUNS"  # how the app, a script of Streamlit's, learns which folder to show
 
@@ -64,9 +66,18 @@ def serve(run_or_root: Run | Path | str, port: int = 0) -> int:
         try:
             return server.wait()
         except KeyboardInterrupt:
-            server.terminate()
-            server.wait()
+            stop(server)
             return 0
+
+
+def stop(server: subprocess.Popen[Any]) -> None:
+    """End the app. With a page still open Streamlit may wait for it forever; then it is ended by force."""
+    server.terminate()
+    try:
+        server.wait(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 if __name__ == "__main__":

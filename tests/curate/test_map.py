@@ -55,7 +55,7 @@ def test_rows_that_are_all_alike_or_empty_are_no_crash():
 def test_a_million_rows_get_a_place():
     at = places(groups(1_000_000, kinds=300, width=256)[0], 7)
     assert np.isfinite(at).all()
-    assert len(np.unique(at.round(2), axis=0)) > 100_000  # among the centres, not on them
+    assert len(np.unique(at.round(2), axis=0)) > 20_000  # off the centres, not on them
 
 
 def test_curation_places_every_embedded_row_wherever_its_line_stood(tmp_path):

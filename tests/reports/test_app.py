@@ -247,3 +247,17 @@ def write_report_size(run) -> int:
     from tamis.reports.page_html import write_html
 
     return write_html(run).stat().st_size
+
+
+def test_an_app_that_does_not_want_to_end_is_ended(monkeypatch):
+    import subprocess
+    import sys
+
+    from tamis.reports import launch
+
+    monkeypatch.setattr(launch, "PATIENCE_S", 0.5)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        launch.stop(server)
+        assert server.returncode == -9

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tamis.reports.launch import command, environment
+from tamis.reports.launch import command, environment, stop
 
 pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
@@ -33,7 +33,7 @@ def address(finished):
     ) as server:
         port = next(m[1] for line in server.stdout if (m := re.search(r"http://[\w.]+:(\d+)", line)))
         yield f"http://127.0.0.1:{port}"
-        server.terminate()
+        stop(server)
 
 
 def browser(folder, *flags):
