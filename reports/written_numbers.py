@@ -21,6 +21,7 @@ UNRESOLVED = "unresolved"  # a bound that the data cannot give; see tamis/interv
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£"}
 # Seconds read better than milliseconds from here on.
 SECONDS_FROM_MS = 10_000
+CLOCK_MS = 0.01  # below, it is the call of the clock that was timed
 
 
 def known(value: float | None) -> bool:
@@ -69,6 +70,8 @@ def milliseconds(value: float | None) -> str:
         return number(value)
     if abs(value) >= SECONDS_FROM_MS:
         return f"{number(value / 1000)} s"
+    if 0 < abs(value) < CLOCK_MS:
+        return f"<{CLOCK_MS} ms"
     return f"{number(value)} ms"
 
 
@@ -86,6 +89,13 @@ def money(value: float | None, currency: str) -> str:
         text = _significant(size, 3 if size >= 0.001 else 2)
         text = re.sub(r"^(0\.\d\d)0+$", r"\1", text)  # $0.90 as on a price tag, not $0.900
     return _signed(f"{sign}{text}", value < 0)
+
+
+def rate(value: float | None) -> str:
+    """Requests a second: `14.4/s`, `9,085/s`, `7.83M/s`."""
+    if value is None or not known(value):
+        return UNKNOWN
+    return f"{number(value / 1e6)}M/s" if 1e6 <= abs(value) < math.inf else f"{number(value)}/s"
 
 
 def times(value: float | None) -> str:
@@ -158,13 +168,18 @@ def ratio(value: float | None) -> str:
 def interval(lower: str, upper: str) -> str:
     """Two written bounds as one range; a unit that both share is written once: `90.4 – 95.3%`.
 
-    Signed bounds are joined by a word, since a dash beside a minus sign cannot be read.
+    Signed bounds are joined by a word, since a dash beside a minus sign cannot be read. Bounds that are written
+    alike are written once.
     """
+    if lower == upper:
+        return lower
     joint = " to " if lower[:1] in f"+{MINUS}±" or upper[:1] in f"+{MINUS}±" else f" {DASH} "
     for sign in ("$", "€", "£"):
         if lower.startswith(sign) and upper.startswith(sign):
             upper = upper.removeprefix(sign)
-    for unit in ("%", " points", " ms", " s", "/s", "×"):
+    for unit in ("%", " points", " ms", " s", "M/s", "/s", "×"):
+        if lower.endswith("M/s") != upper.endswith("M/s"):
+            break
         if lower.endswith(unit) and upper.endswith(unit):
             return f"{lower.removesuffix(unit)}{joint}{upper}"
     return f"{lower}{joint}{upper}"
@@ -206,7 +221,7 @@ def _with_unit(name: MetricName, value: float | None, unit: str | None) -> str:
     if unit == "ms":
         return milliseconds(value)
     if unit == "requests/s":
-        return f"{number(value)}/s" if known(value) else UNKNOWN
+        return rate(value)
     if unit and len(unit) == 3 and unit.isupper():
         return money(value, unit)
     return number(value) if not unit or not known(value) else f"{number(value)} {unit}"

@@ -15,7 +15,8 @@ SHARES = [(0, "0%"), (1, "100%"), (0.9333, "93.3%"), (0.00001, "<0.1%"), (0.9999
           (None, "not measured"), (NAN, "not measured")]  # fmt: skip
 POINTS = [(0.055, "+5.5 points"), (-0.0551, "−5.5 points"), (0, "0.0 points"), (0.0001, "±0.0 points"),
           (None, "not measured")]  # fmt: skip
-TIMES = [(842, "842 ms"), (0.0201, "0.0201 ms"), (1270.4, "1,270 ms"), (12_345, "12.3 s"), (INF, "infinite"),
+TIMES = [(842, "842 ms"), (0.0201, "0.0201 ms"), (0.000299, "<0.01 ms"), (0, "0 ms"),
+         (1270.4, "1,270 ms"), (12_345, "12.3 s"), (INF, "infinite"),
          (None, "not measured")]  # fmt: skip
 MONEY = [(0.0966, "USD", "$0.0966"), (0.9, "USD", "$0.90"), (5.261, "EUR", "€5.26"), (12_345.6, "USD", "$12,346"),
          (0.00000481, "USD", "$0.0000048"), (0.0000001, "USD", "<$0.000001"), (0, "USD", "$0.00"),
@@ -73,6 +74,8 @@ BY_METRIC = [
     ("latency.e2e.p95", 842.0, "ms", "842 ms"),
     ("latency.ttft.p99", INF, "ms", "infinite"),
     ("load.throughput", 14.37, "requests/s", "14.4/s"),
+    ("load.throughput", 7_832_306, "requests/s", "7.83M/s"),
+    ("load.throughput", INF, "requests/s", "infinite/s"),
     ("cost.usd_per_1k", 0.0966, "USD", "$0.0966"),
     ("cost.eur_per_correct", 1.5, None, "€1.50"),
     ("perplexity", 12.345, None, "12.3"),
@@ -100,6 +103,9 @@ INTERVALS = [
     ("latency.e2e.p99", 495.0, None, "ms", "absolute", "495 ms – unresolved"),
     ("cost.usd_per_1k", 0.0943, 0.099, "USD", "absolute", "$0.0943 – 0.0990"),
     ("accuracy", None, None, None, "absolute", "–"),
+    ("load.throughput", 7.23e6, 8.43e6, "requests/s", "absolute", "7.23 – 8.43M/s"),
+    ("load.throughput", 9e5, 2e6, "requests/s", "absolute", "900,000/s – 2.00M/s"),
+    ("latency.e2e.p50", 0.00029, 0.0003, "ms", "absolute", "<0.01 ms"),
     ("latency.e2e.p50", 0.9, 1.31, "ms", "ratio", "0.900 – 1.31×"),
 ]
 
