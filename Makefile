@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test test-all test-install check fix types bench wheel clean
+.PHONY: help demo app test test-all test-install browser check fix types bench wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ test: $(VENV)/.installed ## set up if needed, then the default tests (no GPU, no
 
 test-all: $(VENV)/.installed ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not network"
+
+browser: $(VENV)/.installed ## install Debian's chromium (asks for root), then the tests in a real browser
+	command -v chromium chromedriver >/dev/null || (apt-get update -q && apt-get install -y -q chromium chromium-driver)
+	$(BIN)/python -m pytest -m browser tests/reports/test_browser.py
 
 test-install: $(VENV)/.installed ## build the wheel and use it in fresh environments (asks the package registry)
 	$(BIN)/python -m pytest -m network tests/tamis/test_install.py

@@ -41,6 +41,10 @@ _ENGLISH = re.compile(
 
 
 _RUN = re.compile(r"(\S)\1{3}")
+_ASCII = [chr(c) for c in range(128)]
+_LETTERS = "".join(filter(str.isalpha, _ASCII)).encode()
+_CAPITALS = "".join(filter(str.isupper, _ASCII)).encode()
+_PLAIN = "".join(c for c in _ASCII if c.isalnum() or c.isspace()).encode()
 
 
 @functools.cache
@@ -86,12 +90,22 @@ def clarity(prompt: str) -> float:
     Loses up to 0.4 for capitals beyond half the letters, 0.4 for signs that are neither letters, digits nor spaces
     beyond a fifth, 0.2 for one sign repeated four times or more.
     """
-    letters = sum(map(str.isalpha, prompt))
-    loud = min(sum(map(str.isupper, prompt)) / letters, 1.0) if letters else 1.0
-    plain = sum(map(str.isalnum, prompt)) + sum(map(str.isspace, prompt))
+    letters, upper, plain = _counts(prompt)
+    loud = min(upper / letters, 1.0) if letters else 1.0
     odd = 1 - plain / len(prompt) if prompt else 0.0
     runs = _RUN.search(prompt) is not None
     return 1 - 0.4 * max(0.0, loud - 0.5) * 2 - 0.4 * min(max(0.0, odd - 0.2) * 2, 1) - 0.2 * runs
+
+
+def _counts(text: str) -> tuple[int, int, int]:
+    """Letters, capitals, and whatever is a letter, a digit or white space."""
+    if text.isascii():  # by deleting them: a hundred times as fast as to look at each
+        raw = text.encode()
+        kinds = (_LETTERS, _CAPITALS, _PLAIN)
+        letters, upper, plain = (len(raw) - len(raw.translate(None, kind)) for kind in kinds)
+        return letters, upper, plain
+    plain = sum(map(str.isalnum, text)) + sum(map(str.isspace, text))
+    return sum(map(str.isalpha, text)), sum(map(str.isupper, text)), plain
 
 
 def estimate_tokens(text: str) -> int:
@@ -128,7 +142,7 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
                 "tokens": sum(estimate_tokens(m["content"] or "") for m in row["messages"]),
                 "reason": reason,
                 "clarity": round(clarity(prompt), 4),
-                "prompt_hash": hash64(normalise(prompt)),
+                "prompt_hash": hash64(text if settings.deduplicate.on == "prompt" else normalise(prompt)),
                 "row_hash": hash64("\0".join([text, normalise(answer), row["label"] or ""])),
             }
             for name, value in values.items():

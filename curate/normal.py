@@ -8,7 +8,8 @@ import unicodedata
 
 # Signs that carry meaning between numbers and words stay: "2 + 2" is not "2 - 2", "$5" is not "5%".
 _NOISE = re.compile(r"[^\w\s+\-*/=<>%$€£₫#@&]|_")
-_SPACE = re.compile(r"\s+")
+# The same for texts in ASCII, which are most and go ten times as fast through a table.
+_ASCII_NOISE = str.maketrans({chr(c): " " for c in range(128) if _NOISE.match(chr(c))})
 # Old and new placement of the tone mark in open syllables: hoà and hòa, khoẻ and khỏe, thuỷ and thủy are one word each.
 _TONES = {
     new: old
@@ -25,7 +26,8 @@ def normalise(text: str) -> str:
     Diacritics stay: without them "nợ" (debt) is "no" (full). The two placements of a tone mark count as one.
     """
     text = _folded(text).replace("’", "'").replace("'", "")
-    return _SPACE.sub(" ", _NOISE.sub(" ", text)).strip()
+    text = text.translate(_ASCII_NOISE) if text.isascii() else _NOISE.sub(" ", text)
+    return " ".join(text.split())
 
 
 def words(text: str) -> list[str]:

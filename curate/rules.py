@@ -31,10 +31,19 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    r"\blorem ipsum\b|\bxxx(?: xxx)+\b|^\W*(?:kiểm tra|chạy) thử[\s\d.,!-]*$|^\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
-    r"|^\W*(?:test(?:ing)?[\s\d.,!-]*)+\W*$|^\W*(?:asdf\w*|qwer\w*|sdfg\w*|abc(?:123)?)(?:\W+(?:asdf\w*|qwer\w*|sdfg\w*|abc))*\W*$"
+    r"\blorem ipsum\b|\bxxx(?: xxx)+\b"
     r"|\[(?:insert|your|add|enter|fill|put|placeholder|to be|tbd|todo)[^\]]{0,40}\]|<(?:insert|your|enter)[^>]{0,40}>"
     r"|\b(?:placeholder|dummy) (?:text|row|ticket|answer|content)\b|\bto be (?:filled|completed|added) (?:in )?later\b",
+    re.IGNORECASE,
+)
+# Each of its alternatives holds one of these. Looking for them is ten times as fast.
+_PLACEHOLDER_SIGNS = ("lorem", "xxx ", "[", "<", "placeholder ", "dummy ", "later")
+# And a text that is nothing else.
+_ALL_PLACEHOLDER = re.compile(
+    r"\W*(?:kiểm tra|chạy) thử[\s\d.,!-]*$"
+    r"|\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
+    r"|\W*(?:test(?:ing)?[\s\d.,!-]*)+\W*$"
+    r"|\W*(?:asdf\w*|qwer\w*|sdfg\w*|abc(?:123)?)(?:\W+(?:asdf\w*|qwer\w*|sdfg\w*|abc))*\W*$",
     re.IGNORECASE,
 )
 _MARKUP = re.compile(
@@ -76,7 +85,7 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
         return "empty_answer"
     if rules.refusal and _REFUSAL.search(answer):
         return "refusal"
-    if rules.placeholder and (_PLACEHOLDER.search(prompt) or _PLACEHOLDER.search(answer)):
+    if rules.placeholder and (is_placeholder(prompt) or is_placeholder(answer)):
         return "placeholder"
     if rules.markup and (_MARKUP.search(prompt) or _MARKUP.search(answer)):
         return "markup"
@@ -87,6 +96,14 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
     if rules.repetition and (is_repetitive(prompt) or is_repetitive(answer)):
         return "repetition"
     return None
+
+
+def is_placeholder(text: str) -> bool:
+    """Whether a text is, or holds, what somebody meant to replace."""
+    if _ALL_PLACEHOLDER.match(text):
+        return True
+    folded = text.casefold()
+    return any(sign in folded for sign in _PLACEHOLDER_SIGNS) and _PLACEHOLDER.search(text) is not None
 
 
 def is_cut(answer: str) -> bool:

@@ -229,8 +229,8 @@ def _across(view: ReportView, pair: PairRow) -> str:
         more = f"; about {written.count(pair.examples_needed)} more items would tell" if pair.examples_needed else ""
         return f"{start}. These items do not tell the two apart{more}."
     return (
-        f"{start}. Over these items the {'gain' if pair.sure > 0 else 'loss'} is more than chance; each arm was trained "
-        "once, and another training seed would move it."
+        f"{start}. Over these items the {'gain' if pair.sure > 0 else 'loss'} is more than chance; each arm was "
+        "trained once, and another training seed would move it."
     )
 
 
