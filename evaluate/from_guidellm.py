@@ -10,6 +10,7 @@ import pyarrow as pa
 from tamis.errors import EvidenceError
 from tamis.schema import REQUESTS
 
+DAY_S = 86_400.0
 VERSION = 2  # of GuideLLM's report; 0.8 writes it
 HUNG_AFTER = 0.99  # share of answered requests that took less than one that was still open counts as failed after
 
@@ -25,6 +26,9 @@ def levels(content: dict[str, Any], where: str) -> list[tuple[dict[str, Any], pa
     Warm-up and cool-down are marked as warm-up. A request that was still open when the benchmark ended was cut off, so
     it says nothing, unless it had been open for longer than 99 % of the answered ones took: then it hangs, and failed.
     Without streaming the first content arrives with the last.
+
+    Where GuideLLM's workers draw arrivals before its clock starts (0.8.1, in its first second), requests go out in one
+    burst and are due at a time like -0.87, which is none. They were not part of the load offered: warm-up as well.
 
     Raises:
         EvidenceError: another version, no benchmark, or a file that keeps a sample of the requests only.
@@ -91,6 +95,8 @@ def _row(
     times = request["info"]["timings"]
     sent = _first_of(times, "request_start", "resolve_start", "scheduled_at", "targeted_start")
     due = _first_of(times, "targeted_start") if is_open else None
+    burst = due is not None and due < start - DAY_S
+    due = None if burst else due
     end = _first_of(times, "last_token_iteration", "request_end")
     first = _first_of(times, "first_output_token_iteration", "first_token_iteration", "request_end")
     if sent is None:  # never left the client: due, and not answered
@@ -98,7 +104,7 @@ def _row(
     ok = status == "ok" and end is not None
     return {
         "id": str(request["request_id"]),
-        "warmup": not measured[0] <= sent <= measured[1],
+        "warmup": burst or not measured[0] <= sent <= measured[1],
         "scheduled_s": (due if due is not None else sent) - start,
         "sent_s": sent - start,
         "first_s": first - start if ok and first is not None else None,

@@ -297,6 +297,17 @@ def test_warmup_is_marked_and_left_out():
     assert table["warmup"].to_pylist().count(True) == 10
 
 
+def test_a_burst_before_guidellms_clock_started_is_no_offered_load():
+    """Seen in a report of 0.8.1 against its own mock server: `targeted_start` is -0.87, -0.83, ..."""
+    bench = poisson(4, 100)
+    for place, row in enumerate(bench["requests"]["successful"][:9]):
+        row["info"]["timings"]["targeted_start"] = -0.9 + place / 10
+    ((_, table),) = from_guidellm.levels(report(bench), "x")
+
+    assert table["warmup"].to_pylist().count(True) == 9
+    assert min(table["scheduled_s"].to_pylist()) >= 0
+
+
 def test_a_report_that_keeps_a_sample_is_refused():
     bench = poisson(4, 30, made={"successful": 400, "errored": 0, "incomplete": 0})
 
