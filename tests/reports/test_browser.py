@@ -103,9 +103,13 @@ def test_from_the_verdict_to_a_raw_example_in_three_clicks_and_back_by_its_addre
     until(driver, lambda: "/examples" in driver.current_url, "the page of examples")
     until(driver, lambda: any("asked" in e.text for e in in_sections(driver, "dl.facts")), "an item")
     assert query(driver)["change"] == ["fixed"]
-    next(b for b in driver.find_elements("css selector", "button") if "next" in b.text).click()
+    settled(driver)
+    item = lambda: in_sections(driver, "dl.facts")[0].text  # noqa: E731
+    first = item()
+    following = lambda: [b for b in driver.find_elements("css selector", "button") if "next" in b.text]  # noqa: E731
+    until(driver, following, "the button to the next item")[0].click()
     until(driver, lambda: "item" in query(driver), "the item in the address")
-    shown = until(driver, lambda: in_sections(driver, "dl.facts")[0].text, "the item")
+    shown = until(driver, lambda: (text := item()) != first and text, "the next item")
     driver.get(driver.current_url)
     settled(driver)
     until(driver, lambda: [e for e in in_sections(driver, "dl.facts") if e.text == shown], "the same item again")
