@@ -19,7 +19,8 @@ from tamis.train.stage import train_arm
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_model_of_this_shape_is_planned_trained_and_exported(shape: str, tmp_path: Path) -> None:
-    asked = recipe(build(shape, tmp_path / "model"), epochs=1, lr=5e-3)
+    # A rate at which five steps settle what the model says: a random model's likeliest tokens are as good as tied
+    asked = recipe(build(shape, tmp_path / "model"), epochs=1, lr=5e-2)
     run = Run(tmp_path / "run")
 
     summary = train_arm(run, asked, "main", table(20), quiet=True)
