@@ -9,14 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tamis import cli
 from tamis.tables import SUFFIXES
+from tests.tamis.calling import Done, tamis
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ROWS = [{"prompt": f"Question number {w}?", "completion": w} for w in WORDS]
@@ -24,37 +23,12 @@ ITEMS = [{"prompt": f"And what about the {w} of them?", "completion": w} for w i
 LSA = ("--embedder", "lsa", "--quiet")
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Tamis = Callable[..., Done]
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with ten rows in `data.jsonl`."""
     monkeypatch.chdir(tmp_path)
     write("data.jsonl", ROWS)
     return tmp_path
-
-
-@pytest.fixture
-def tamis(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tamis:
-    """The entry point, in this process."""
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["tamis", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Done(int(left.value.code or 0), out, err)
-
-    return run
 
 
 def write(name: str, rows: list[dict[str, object]], encoding: str = "utf-8") -> None:
@@ -74,6 +48,7 @@ CLASSIFY = {"task": {"kind": "classify"}, "systems": ["majority"], "latency": {"
 
 def error_of(done: Done, code: int = 2) -> str:
     """The one error, and that there is no second."""
+    assert "Traceback" not in done.err
     assert done.code == code, done.err
     assert done.out == ""
     assert sum(line.startswith(("error:", "failed:")) for line in done.err.splitlines()) == 1
@@ -83,11 +58,11 @@ def error_of(done: Done, code: int = 2) -> str:
 # ------------------------------------------------------------------------------------------------ data files
 
 
-def test_a_missing_file_names_its_neighbour(tamis: Tamis) -> None:
+def test_a_missing_file_names_its_neighbour() -> None:
     assert "did you mean data.jsonl?" in error_of(tamis("curate", "dta.jsonl"))
 
 
-def test_an_empty_file(tamis: Tamis) -> None:
+def test_an_empty_file() -> None:
     Path("data.jsonl").write_text("")
     for command in (("inspect", "data.jsonl"), ("curate", "data.jsonl", *LSA)):
         assert "there are no rows\n  where: data.jsonl\n  why: the file is empty" in error_of(tamis(*command))
@@ -96,7 +71,7 @@ def test_an_empty_file(tamis: Tamis) -> None:
     assert tamis("curate", "data.jsonl", *LSA).out.startswith("kept 10 of 10 rows\n")
 
 
-def test_a_half_written_line_is_counted_and_named(tamis: Tamis) -> None:
+def test_a_half_written_line_is_counted_and_named() -> None:
     with Path("data.jsonl").open("a") as file:
         file.write('{"prompt": "Question number elev')
 
@@ -115,7 +90,7 @@ def test_a_half_written_line_is_counted_and_named(tamis: Tamis) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_the_command_that_a_wrong_encoding_hints_at_helps(tamis: Tamis, encoding: str) -> None:
+def test_the_command_that_a_wrong_encoding_hints_at_helps(encoding: str) -> None:
     write("odd.jsonl", [{"prompt": f"Où est le n° {w} ?", "completion": w} for w in WORDS], encoding)
 
     told = error_of(tamis("curate", "odd.jsonl", *LSA))
@@ -127,7 +102,7 @@ def test_the_command_that_a_wrong_encoding_hints_at_helps(tamis: Tamis, encoding
     assert tamis("curate", "odd.utf8.jsonl", *LSA).out.startswith("kept 10 of 10 rows\n")
 
 
-def test_one_byte_in_another_encoding_costs_one_row(tamis: Tamis) -> None:
+def test_one_byte_in_another_encoding_costs_one_row() -> None:
     with Path("data.jsonl").open("ab") as file:
         file.write(b'{"prompt": "Caf\xe9?", "completion": "x"}\n')
     done = tamis("curate", "data.jsonl", *LSA)
@@ -135,12 +110,12 @@ def test_one_byte_in_another_encoding_costs_one_row(tamis: Tamis) -> None:
     assert "bad_encoding 1" in done.out
 
 
-def test_a_file_of_another_kind_is_told_what_is_read(tamis: Tamis) -> None:
+def test_a_file_of_another_kind_is_told_what_is_read() -> None:
     Path("sheet.xlsx").write_bytes(b"PK\x03\x04 a spreadsheet")
     assert ", ".join(SUFFIXES) in error_of(tamis("curate", "sheet.xlsx"))
 
 
-def test_columns_of_another_name_are_told_how_to_be_named(tamis: Tamis) -> None:
+def test_columns_of_another_name_are_told_how_to_be_named() -> None:
     write("data.jsonl", [{"frage": r["prompt"], "antwort": r["completion"]} for r in ROWS])
 
     told = error_of(tamis("curate", "data.jsonl"))
@@ -151,7 +126,7 @@ def test_columns_of_another_name_are_told_how_to_be_named(tamis: Tamis) -> None:
     assert tamis("curate", named, "--quiet").out.startswith("kept 10 of 10 rows\n")
 
 
-def test_rows_without_an_answer_have_that_as_their_reason(tamis: Tamis) -> None:
+def test_rows_without_an_answer_have_that_as_their_reason() -> None:
     write("data.jsonl", [*ROWS, {"prompt": "And eleven?"}, {"prompt": "And twelve?", "completion": None}])
 
     done = tamis("curate", "data.jsonl", *LSA)
@@ -164,7 +139,7 @@ def test_rows_without_an_answer_have_that_as_their_reason(tamis: Tamis) -> None:
 
 
 @pytest.mark.slow
-def test_a_key_that_only_row_60000_has_is_written_out(tamis: Tamis) -> None:
+def test_a_key_that_only_row_60000_has_is_written_out() -> None:
     """Readers that guess the columns from a sample drop it without a word."""
     late = {"prompt": "The last question?", "completion": "x", "topic": "late"}
     write("data.jsonl", [*ROWS, *ROWS[:1] * 59_990, late])
@@ -175,7 +150,7 @@ def test_a_key_that_only_row_60000_has_is_written_out(tamis: Tamis) -> None:
     assert json.loads(Path("kept.jsonl").read_text().splitlines()[-1]) == late
 
 
-def test_more_rows_than_there_are(tamis: Tamis) -> None:
+def test_more_rows_than_there_are() -> None:
     told = error_of(tamis("curate", "data.jsonl", "--rows", "500", *LSA))
     assert "the size is 500 rows, but only 10 survive" in told
     assert "set it to 10 or less" in told
@@ -185,14 +160,14 @@ def test_more_rows_than_there_are(tamis: Tamis) -> None:
 # ---------------------------------------------------------------------------------------------------- recipes
 
 
-def test_an_unknown_format(tamis: Tamis) -> None:
+def test_an_unknown_format() -> None:
     told = error_of(tamis("run", recipe(data={"path": "data.jsonl", "format": "alpca"})))
     assert "'alpca' is not one of the choices; did you mean 'alpaca'?" in told
     assert "recipe.yaml:2:data.format" in told
 
 
 @pytest.mark.parametrize(("key", "meant"), [("curat", "curate"), ("evaluation", "evaluate")])
-def test_an_unknown_or_misspelt_key(tamis: Tamis, key: str, meant: str) -> None:
+def test_an_unknown_or_misspelt_key(key: str, meant: str) -> None:
     told = error_of(tamis("run", recipe(**{key: {}})))
     assert f"unknown key {key!r}; did you mean {meant!r}?" in told
     assert not Path("runs").exists()
@@ -201,7 +176,7 @@ def test_an_unknown_or_misspelt_key(tamis: Tamis, key: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("gate", "message"), [("nowhere.yaml", "nowhere.yaml"), ("broken.yaml", "did you mean 'gates'?")]
 )
-def test_what_a_run_ends_with_is_checked_before_it_begins(tamis: Tamis, gate: str, message: str) -> None:
+def test_what_a_run_ends_with_is_checked_before_it_begins(gate: str, message: str) -> None:
     """A policy that cannot be used would otherwise be found after the training."""
     Path("broken.yaml").write_text("gats: []\n")
     write("eval.jsonl", ITEMS)
@@ -212,7 +187,7 @@ def test_what_a_run_ends_with_is_checked_before_it_begins(tamis: Tamis, gate: st
     assert not Path("runs/r/curate").exists()
 
 
-def test_a_run_without_an_evaluation_set_does_not_begin(tamis: Tamis) -> None:
+def test_a_run_without_an_evaluation_set_does_not_begin() -> None:
     told = error_of(tamis("run", recipe()))
     assert "there is nothing to evaluate on" in told
     assert "eval: {path: FILE} or eval: {holdout: 0.1}" in told
@@ -223,7 +198,7 @@ def test_a_run_without_an_evaluation_set_does_not_begin(tamis: Tamis) -> None:
 # ----------------------------------------------------------------------------------------------- evaluation sets
 
 
-def test_training_rows_that_are_all_in_the_evaluation_set(tamis: Tamis) -> None:
+def test_training_rows_that_are_all_in_the_evaluation_set() -> None:
     told = error_of(tamis("run", recipe(eval={"path": "data.jsonl"}, evaluate=CLASSIFY), "--quiet"))
     assert "none of the 10 rows is left to work with" in told
     assert "dropped: leak_exact 10" in told
@@ -238,7 +213,7 @@ def test_training_rows_that_are_all_in_the_evaluation_set(tamis: Tamis) -> None:
         ({"messages": [{"role": "user", "content": "Which one?"}]}, "2 of 2 evaluation items have neither"),
     ],
 )
-def test_an_evaluation_set_without_labels(tamis: Tamis, row: dict[str, object], message: str) -> None:
+def test_an_evaluation_set_without_labels(row: dict[str, object], message: str) -> None:
     write("eval.jsonl", [row, row])
 
     told = error_of(tamis("run", recipe(eval={"path": "eval.jsonl"}, evaluate=CLASSIFY), "--quiet"))
@@ -250,14 +225,14 @@ def test_an_evaluation_set_without_labels(tamis: Tamis, row: dict[str, object], 
     assert tamis("run", "recipe.yaml", "--quiet").code == 0
 
 
-def test_one_item_without_a_label_is_found_before_anything_is_trained(tamis: Tamis) -> None:
+def test_one_item_without_a_label_is_found_before_anything_is_trained() -> None:
     write("eval.jsonl", [*ITEMS, {"prompt": "Which one?", "completion": ""}])
     told = error_of(tamis("run", recipe(eval={"path": "eval.jsonl"}, evaluate=CLASSIFY), "--quiet"))
     assert "1 of 11 evaluation items have neither a label nor an answer, and the task is to classify" in told
     assert "eval.jsonl:11" in told
 
 
-def test_an_item_that_cannot_be_read_is_named_and_on_the_card(tamis: Tamis, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_item_that_cannot_be_read_is_named_and_on_the_card(caplog: pytest.LogCaptureFixture) -> None:
     write("eval.jsonl", ITEMS)
     with Path("eval.jsonl").open("a") as file:
         file.write('{"prompt": "Question number elev')
@@ -291,7 +266,6 @@ def process(*arguments: str, hiding: str = "", **environment: str) -> Done:
         timeout=120,
         check=False,
     )
-    assert "Traceback" not in done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -369,7 +343,7 @@ def disk(folder: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_read_only_disk(tamis: Tamis, disk: Callable[[str], Path]) -> None:
+def test_a_read_only_disk(disk: Callable[[str], Path]) -> None:
     place = disk("rw")
     (place / "data.jsonl").write_bytes(Path("data.jsonl").read_bytes())
     assert tamis("curate", "data.jsonl", "--run", "disk/done", *LSA).code == 0
@@ -393,13 +367,13 @@ def test_a_read_only_disk(tamis: Tamis, disk: Callable[[str], Path]) -> None:
 
 
 def test_a_read_only_cache_costs_time_and_nothing_else(
-    tamis: Tamis, disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TAMIS_CACHE", str(disk("ro")))
     assert tamis("curate", "data.jsonl", *LSA).code == 0
 
 
-def test_a_full_disk_loses_nothing(tamis: Tamis, disk: Callable[[str], Path]) -> None:
+def test_a_full_disk_loses_nothing(disk: Callable[[str], Path]) -> None:
     disk("size=16k")
     told = error_of(tamis("curate", "data.jsonl", "--run", "disk/run", *LSA), 5)
     assert "the disk is full" in told
@@ -407,7 +381,7 @@ def test_a_full_disk_loses_nothing(tamis: Tamis, disk: Callable[[str], Path]) ->
     assert tamis("curate", "data.jsonl", "--run", "disk/run", *LSA).out.startswith("kept 10 of 10 rows\n")
 
 
-def test_a_run_that_another_process_writes_names_it(tamis: Tamis) -> None:
+def test_a_run_that_another_process_writes_names_it() -> None:
     from tamis.run import Run
 
     recipe(eval={"holdout": 0.2}, evaluate=CLASSIFY)
@@ -418,7 +392,7 @@ def test_a_run_that_another_process_writes_names_it(tamis: Tamis) -> None:
     assert tamis("curate", "recipe.yaml", "--quiet").code == 0
 
 
-def test_every_row_of_every_bad_file_has_a_fate(tamis: Tamis) -> None:
+def test_every_row_of_every_bad_file_has_a_fate() -> None:
     """Whatever is in the file, the ledger has a row for each of its lines."""
     bad = [b"{}", b"[]", b"17", b'"text"', b"not json", b'{"prompt": "a"}', b'{"messages": []}', b'{"prompt": "\xe9"}']
     Path("data.jsonl").write_bytes(b"".join(json.dumps(r).encode() + b"\n" for r in ROWS) + b"\n".join(bad))
