@@ -184,11 +184,9 @@ def _function_metric(spec: str, file: str, source: str) -> Metric:
             f"a metric is given no {unknown[0]!r}", where=where, hint=f"name its arguments: {', '.join(ARGUMENTS)}"
         )
     family = _family(signature.return_annotation, where)
-    direction = getattr(score, "direction", "up")
-    if direction not in ("up", "down"):
-        raise UserError(f"{spec}: direction is 'up' or 'down', not {direction!r}", where=where)
+    down = _is_down(getattr(score, "direction", "up"), where)
     span = (0.0, 1.0) if family == "proportion" else _span(getattr(score, "span", None), where)
-    worst = span[0] if direction == "up" else span[1]
+    worst = span[1] if down else span[0]
     taken = [n for n in names if n in ARGUMENTS]
 
     def all_scores(answers: Answers) -> list[float]:
@@ -217,7 +215,7 @@ def _function_metric(spec: str, file: str, source: str) -> Metric:
     what = inspect.getdoc(score) or f"the user's function {spec.rpartition(':')[2]}"
     return Metric(
         spec,
-        direction,
+        "down" if down else "up",
         family,
         what.split("\n")[0].rstrip("."),
         "a failed request gets the worst score",
@@ -225,6 +223,12 @@ def _function_metric(spec: str, file: str, source: str) -> Metric:
         span=span,
         rows=lambda answers: _scored(answers, spec + source, all_scores),
     )
+
+
+def _is_down(direction: object, where: str) -> bool:
+    if direction not in ("up", "down"):
+        raise UserError(f"a metric's direction is 'up' or 'down', not {direction!r}", where=where)
+    return direction == "down"
 
 
 def _family(returns: Any, where: str) -> Family:

@@ -158,7 +158,7 @@ class Gate(_Strict):
     @property
     def slo_ms(self) -> dict[str, float]:
         """The limits of `slo` in milliseconds."""
-        found = {}
+        found: dict[str, float] = {}
         for kind, text in (self.slo or {}).items():
             match = _TIME.fullmatch(text.strip())
             if match is None or match["unit"].lower() not in UNITS["ms"] or not float(match["number"]) > 0:

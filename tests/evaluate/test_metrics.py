@@ -53,7 +53,18 @@ def no_network(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a metric opened a socket")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_every_metric_of_answers_is_computed_without_a_socket():
+    numbers = [repr(float(i)) for i in range(8)]
+    likelihood = {"nll": [1.0 + i for i in range(8)], "nll_tokens": [4] * 8, "nll_bytes": [9] * 8}
+    given = answers(numbers, numbers[::-1], **likelihood)
+    for id in (*(m.id for m in metrics.REGISTRY.values() if m.quality), "regex:1", "forbidden:7.0"):
+        assert of_answers(given, lookup(id)).n == 8, id
+        metrics.signature(id)
 
 
 def test_accuracy_and_macro_f1_agree_with_scikit_learn():
