@@ -490,6 +490,7 @@ class _Work:
             bands=np.array(self.found["bands"].take(pa.array(rows)).to_pylist(), np.uint64),
             vectors=self.vectors.fine,
             truncated=self.vectors.truncated,
+            contents=np.array(self.found["content_hash"])[rows] if settings.on == "prompt" else None,
             unaccented=unaccented,
         )
         fates = deduplicate.deduplicate(table, near=settings.near, semantic=settings.semantic, guard=settings.guard)
