@@ -18,6 +18,8 @@ from tamis.curate.similar import cosine_pairs
 from tamis.curate.vietnamese import fold
 
 KINDS = ("exact", "near", "semantic")
+# Of many rows that differ in frames only each is compared with so many: if these are not kept, they fell to others.
+_FIRST = 8
 
 
 @dataclasses.dataclass
@@ -42,6 +44,8 @@ class Rows:
     """(n, d) integers, or None: no semantic edges."""
     truncated: np.ndarray
     """(n,) bool: longer than the embedder's window, so never dropped by semantics alone."""
+    contents: np.ndarray | None = None
+    """(n,) int64, equal where prompts differ in frames only (features.content_hash); 0 is like nothing."""
     unaccented: tuple[np.ndarray, np.ndarray] | None = None
     """Pairs (m, 2) that are near once accents are taken off, and their similarities (curate/vietnamese.py)."""
 
@@ -116,6 +120,9 @@ def _edges(rows: Rows, alive: np.ndarray, near: float | None, semantic: float | 
         for groups in groupings:
             pairs, similarity = near_pairs(texts, bands, near, groups)
             found.append(_Edges(alive[pairs], similarity, np.full(len(pairs), 1, np.int8)))
+    if near is not None and guard and rows.contents is not None:
+        pairs = _framed(rows.contents, alive)
+        found.append(_Edges(pairs, np.ones(len(pairs)), np.full(len(pairs), 1, np.int8)))
     if rows.unaccented is not None:
         pairs, similarity = rows.unaccented
         living = np.isin(pairs, alive).all(1)
@@ -132,6 +139,20 @@ def _edges(rows: Rows, alive: np.ndarray, near: float | None, semantic: float | 
         first = first[_agree(rows, pairs[first])]
     similarity, kind = np.concatenate([e.similarity for e in found]), np.concatenate([e.kind for e in found])
     return _Edges(pairs[first], similarity[first], kind[first])
+
+
+def _framed(contents: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Pairs (m, 2) of rows with one content: each row with the `_FIRST` best of its group, `alive` being best first."""
+    rows = alive[contents[alive] != 0]
+    rows = rows[np.argsort(contents[rows], kind="stable")]
+    new = np.concatenate([[True], np.diff(contents[rows]) != 0]) if len(rows) else np.zeros(0, bool)
+    head = np.flatnonzero(new)[np.cumsum(new) - 1] if len(rows) else np.zeros(0, np.int64)
+    place = np.arange(len(rows))
+    found = [np.zeros((0, 2), np.int64)]
+    for step in range(_FIRST):
+        later = place[place - head > step]
+        found.append(np.stack([rows[head[later] + step], rows[later]], 1))
+    return np.concatenate(found)
 
 
 def _codes(values: list[str | None]) -> np.ndarray:

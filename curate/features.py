@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tamis.curate import near, rules
+from tamis.curate.guard import FILLERS, content
 from tamis.curate.normal import hash64, normalise
 from tamis.curate.vietnamese import is_vietnamese
 from tamis.embed import FOREIGN
@@ -28,10 +29,14 @@ FEATURES = pa.schema(
         pa.field("clarity", pa.float32()),
         pa.field("prompt_hash", pa.int64()),
         pa.field("row_hash", pa.int64()),  # text, answer and label: equal for exact copies
+        pa.field("content_hash", pa.int64()),  # of a short prompt without greetings and polite frames, else 0
         pa.field("bands", pa.list_(pa.uint64(), near.BANDS)),
     ]
 )
 
+
+# Characters up to which a prompt is compared without its frames.
+FRAMED = 240
 
 # Embedders made for English, by the names of their families.
 _ENGLISH = re.compile(
@@ -118,6 +123,15 @@ def compared(prompt: str, answer: str, on: str) -> str:
     return normalise({"prompt": prompt, "answer": answer, "both": f"{prompt}\n{answer}"}[on])
 
 
+def content_hash(prompt: str) -> int:
+    """Equal for prompts that differ in fillers, polite frames and contractions only; 0 for long and empty ones.
+
+    In a long prompt a frame is too small a part to keep a copy from being found as it is.
+    """
+    found = [w for w in content(prompt) if w not in FILLERS] if len(prompt) <= FRAMED else []
+    return hash64(" ".join(found)) if found else 0
+
+
 def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
     """The function that the engine runs over all records; returns FEATURES."""
     custom = [rules.load_custom(spec) for spec in settings.rules.custom]
@@ -144,6 +158,7 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
                 "clarity": round(clarity(prompt), 4),
                 "prompt_hash": hash64(text if settings.deduplicate.on == "prompt" else normalise(prompt)),
                 "row_hash": hash64("\0".join([text, normalise(answer), row["label"] or ""])),
+                "content_hash": content_hash(prompt),
             }
             for name, value in values.items():
                 columns[name].append(value)

@@ -527,6 +527,7 @@ class _Work:
             bands=self.found["bands"].combine_chunks().flatten().to_numpy().reshape(self.n, -1)[rows],
             vectors=self.vectors.fine,
             truncated=self.vectors.truncated,
+            contents=np.array(self.found["content_hash"])[rows] if settings.on == "prompt" else None,
             unaccented=unaccented,
         )
         fates = deduplicate.deduplicate(table, near=settings.near, semantic=settings.semantic, guard=settings.guard)

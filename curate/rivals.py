@@ -9,7 +9,7 @@ import numpy as np
 
 from tamis import embed, schema
 from tamis.curate import near, review, similar
-from tamis.curate.features import compared
+from tamis.curate.features import compared, content_hash
 from tamis.curate.guard import Guard
 from tamis.curate.normal import hash64, normalise
 from tamis.curate.vietnamese import pairs_without_accents
@@ -90,6 +90,8 @@ def rivals(run: Run, recipe: Recipe, ledger: list[dict[str, Any]], wanted: str) 
     if settings.near is not None and agreeing:
         found = np.round(near.jaccard(texts, np.array([(me, j) for j in agreeing], np.int64)), 4)
         alike = {j: float(s) for j, s in zip(agreeing, found, strict=True) if s >= settings.near and same(j)}
+        if settings.guard and settings.on == "prompt" and (mine := content_hash(prompts[me])):
+            alike |= {j: 1.0 for j in agreeing if content_hash(prompts[j]) == mine and same(j)}
         if unaccented:
             for (a, b), s in zip(unaccented[0].tolist(), unaccented[1].tolist(), strict=True):
                 j = b if a == me else a

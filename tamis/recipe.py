@@ -146,7 +146,8 @@ class Deduplicate(Settings):
     enabled: bool = True
     on: Literal["prompt", "answer", "both"] = "prompt"
     near: float | None = Field(default=0.85, gt=0, le=1)
-    """Jaccard similarity of character 5-grams from which two rows are near copies; null switches it off."""
+    """Jaccard similarity of character 5-grams from which two rows are near copies; null switches it off. With the
+    guard, prompts that differ in greetings and polite frames only are near copies too."""
     semantic: float | None = Field(default=0.95, gt=0, le=1)
     """Cosine similarity from which two rows mean the same; null switches it off."""
     guard: bool = True

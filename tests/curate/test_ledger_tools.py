@@ -19,7 +19,9 @@ from tamis.sql import ask
 LONG = "My parcel with the blue garden chairs has been at the depot in Leeds for nine days, when will it be delivered?"
 ROWS = {
     "best": (LONG, "track"),
-    "near": ("Hi " + LONG + "!!!!", "track"),
+    "near": (LONG.replace("delivered", "deliverd") + "!!!!", "track"),
+    "framed": ("Hi " + LONG + "!!!!", "track"),
+    "known": ("The bill is delivered by mail in March", "bill"),
     "copy": (LONG.upper(), "track"),
     "junk": ("lorem ipsum dolor <br> sit amet", "track"),
     "leak": ("So: please cancel the order of the blue lamp today", "cancel"),
@@ -97,6 +99,7 @@ def kept_after(folder, tmp_path, run, key, without=()):
         ("vn", "score", {"curate.rules.languages"}),
         ("leak", "decontaminate", {"curate.decontaminate.coverage"}),
         ("near", "deduplicate", {"curate.deduplicate.near", "curate.deduplicate.semantic"}),
+        ("framed", "deduplicate", {"curate.deduplicate.near", "curate.deduplicate.semantic"}),
     ],
 )
 def test_the_change_it_names_keeps_the_row(folder, tmp_path, run, key, stage, keys):
@@ -130,7 +133,7 @@ def test_without_the_rivals_it_names_the_row_is_kept(folder, tmp_path, run):
     copies = {"best", "copy"}  # an exact copy of a rival steps into its place
     data = write(tmp_path / "data.jsonl", {k: v for k, v in ROWS.items() if k not in gone | copies})
     settings = recipe(folder).changed({"data.path": str(data), "curate.select.size": None})
-    assert gone <= copies
+    assert "best" in gone
     assert fates(made(tmp_path, settings))["near"]["verdict"] == "kept"
 
 

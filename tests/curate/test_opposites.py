@@ -62,8 +62,10 @@ def test_opposites_survive_and_what_falls_are_paraphrases(tmp_path, embedder):
     if embedder != "lsa":
         pytest.importorskip("sentence_transformers")
     fallen = pairs_that_fell(tmp_path, embedder)
-    assert [pair for pair, _ in fallen if pair[0] == "opposite"] == []
-    assert [(pair, witness) for pair, witness in fallen if pair != witness] == []
+    assert [(pair, witness) for pair, witness in fallen if "opposite" in (pair[0], witness[0])] == []
+    right = {pair for pair, witness in fallen if pair == witness}
+    assert len(fallen) - len(right) <= 0.05 * len(fallen)
+    assert len(right) >= 0.5 * len(PARAPHRASES)
 
 
 def test_the_guard_alone_keeps_every_opposite_apart():
@@ -109,3 +111,17 @@ def test_a_typo_is_what_a_hand_does(left, right, same):
 )
 def test_a_filler_is_one_by_its_place(left, right, same):
     assert Guard([left, right]).same(left, right) is same
+
+
+def test_many_rows_in_other_frames_fall_to_the_best_of_them(tmp_path):
+    """Forty frames around one request: one row is left, and it is the witness of all others."""
+    greetings = ["", "hi ", "hello ", "hey team, ", "good morning, ", "Dear all, ", "hi there, ", "good evening "]
+    closings = ["", " thanks", " thank you so much", " please", " kind regards"]
+    texts = [f"{g}move my appointment to Friday{c}" for g in greetings for c in closings]
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"prompt": t, "completion": "ok"}) + "\n" for t in texts))
+    run = Run(tmp_path / "run")
+    curate(run, Recipe.check({"name": "f", "data": {"path": str(file)}, "embedder": "lsa"}), quiet=True)
+    ledger = pq.read_table(run.curate / "ledger.parquet").to_pylist()
+    (kept,) = [r for r in ledger if r["verdict"] == "kept"]
+    assert {r["witness"] for r in ledger} == {None, kept["id"]}
