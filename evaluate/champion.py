@@ -126,7 +126,7 @@ def promote(
 
 def _require_pass(run: Run, evidence: Evidence, verdict: dict[str, Any] | None) -> None:
     arm = (verdict or {}).get("arms", {}).get(evidence.arm)
-    hint = f"tamis gate {run.path}, or promote it all the same with --reason TEXT"
+    hint = f"tamis gate {run.path}; or all the same: tamis promote {run.path} --reason TEXT"
     if verdict is None or arm is None:
         raise UserError(f"no gate has judged {evidence.name}", where=str(run.verdict), hint=hint)
     if verdict["evidence"]["candidate"] != evidence.system or evidence.sha256 not in {

@@ -26,7 +26,7 @@ def commands(page: Path) -> list[str]:
 
 def parse(line: str) -> None:
     """Parse a command line as the program would; nothing is run."""
-    words = shlex.split(line.split(" > ")[0])[1:]
+    words = shlex.split(re.split(r" > | \|\| ", line)[0])[1:]
     commands = typer.main.get_command(app).commands
     if words[0] not in commands:
         raise ValueError(f"no such command: {words[0]}")
