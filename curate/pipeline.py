@@ -443,7 +443,8 @@ class _Work:
     def embed(self) -> None:
         """Vectors of the surviving prompts, and what their neighbours say of the labels."""
         rows = self.alive()
-        self.prompts, self.said = [], []
+        self.prompts: list[str] = []
+        self.said: list[str] = []
         for piece in self._messages(rows):
             self.prompts += map(prompt_of, piece)
             self.said += map(answer_of, piece)
