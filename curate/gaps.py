@@ -144,8 +144,8 @@ def _vectors(run: Run, ids: list[str], prompts: list[str]) -> tuple[np.ndarray, 
 
 def _clusters(run: Run, rows: list[dict[str, Any]], vectors: np.ndarray) -> list[int]:
     """The ledger's clusters; where the method had none, clusters as `curate.select` would make them."""
-    found = [r["cluster"] for r in rows]
-    if all(c is not None for c in found):
+    found = [int(r["cluster"]) for r in rows if r["cluster"] is not None]
+    if len(found) == len(rows):
         return found
     seed = Recipe.of_run(run.path).seed_for("select")
     labels = [r["label"] for r in rows]
@@ -186,8 +186,8 @@ def _gaps(
     for j, c in enumerate(clusters):
         members[c].append(j)
     asked: dict[Any, list[int]] = collections.defaultdict(list)
-    for k, (item, j) in enumerate(zip(items, nearest, strict=True)):
-        asked[("no row", item["label"]) if j is None else clusters[j]].append(k)
+    for k, (item, row) in enumerate(zip(items, nearest, strict=True)):
+        asked[("no row", item["label"]) if row is None else clusters[row]].append(k)
     kept = {c: sum(rows[j]["verdict"] == "kept" for j in m) for c, m in members.items()}
     wrong = {c: [k for k in ks if not correct[items[k]["id"]]] for c, ks in asked.items()}
     total = sum(map(len, wrong.values()))

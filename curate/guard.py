@@ -32,9 +32,8 @@ from tamis.curate.vietnamese import fold, lost_accents
 # Words whose presence never changes what is asked, wherever they stand.
 FILLERS = frozenset(
     (
-        *("a", "an", "the", "hi", "hello", "hey", "please", "pls", "plz", "kindly", "thanks", "thank", "thx", "ty"),
-        *("cheers", "regards", "sincerely", "really", "just", "ok", "okay", "oh", "um", "uh", "hmm", "btw", "fyi"),
-        *("asap", "lol", "sorry", "chào", "ạ", "dạ", "ơi", "nhé", "nha"),
+        *("a", "an", "the", "please", "pls", "plz", "kindly", "really", "just", "ok", "okay", "oh", "um", "uh", "hmm"),
+        *("btw", "fyi", "asap", "lol", "ạ", "dạ", "ơi", "nhé", "nha"),
     )
 )
 _FOLDED_FILLERS = FILLERS | {fold(w) for w in FILLERS}
@@ -60,22 +59,24 @@ _SHORT = {
 _ME = "(?:em|mình|tôi|tớ|con|cháu)"
 _YOU = "(?:anh|chị|em|shop|ad|admin|bạn|bác|cô|chú|mọi người|cả nhà|quý khách)"
 _ALL = "(?:all|everyone|everybody|folks|team|there|sir|madam|guys|again)"
+_THANKS = "(?:many thanks|(?:thanks|thank you|thx|ty)(?: (?:so|very) much| a lot| again| in advance| for your help)*)"
+_THANKS_VI = f"(?:{_ME} )?(?:xin )?(?:cảm|cám) ơn(?: {_YOU})?(?: rất)?(?: nhiều)?"
 _WH = r"(?= (?:what|where|when|who|why|how|which|whether|if)(?!\S))"
 # What goes where it stands so: on words joined by single spaces. "^" is the beginning of a prompt, "$" its end.
 PHRASES = (
-    f"(?:hi|hello|hey|dear|good (?:morning|afternoon|evening|day))(?: {_ALL}){{0,2}}",
-    "(?:many thanks|(?:thanks|thank you|thx)(?: (?:so|very) much| a lot| again| in advance| for your help)*)",
-    "(?:best|kind|warm) (?:regards|wishes)|yours sincerely|sincerely yours|as soon as possible",
-    "have a (?:nice|good|great) (?:day|evening|weekend|one)",
+    f"^(?:hi|hello|hey|dear|sorry|good (?:morning|afternoon|evening|day))(?: {_ALL}){{0,2}}",
+    *(f"^{_THANKS}", f"{_THANKS}$", "as soon as possible"),
+    "(?:cheers|sincerely|(?:(?:best|kind|warm) )?regards|best wishes|yours sincerely|sincerely yours)$",
+    "have a (?:nice|good|great) (?:day|evening|weekend|one)$",
     "(?:i )?hope you are (?:doing )?well",
     "(?:can|could) you(?: please)? help(?: me)?(?: out)?",
     f"^(?:please )?(?:(?:can|could|would) you )?(?:please )?tell me{_WH}",
     f"^(?:i (?:want|need|would like) to know|do you know|i was wondering){_WH}",
     "^(?:please )?(?:can|could|would|will) you(?: please)?",
     "^(?:i (?:want|need|would like)|i'd like) (?:you )?to",
-    f"(?:xin |kính )?chào(?: {_YOU}){{0,2}}|dạ(?: {_YOU})?|{_YOU} ơi|^kính gửi {_YOU}",
+    f"^(?:xin |kính )?chào(?: {_YOU}){{0,2}}|dạ(?: {_YOU})?|{_YOU} ơi|^kính gửi {_YOU}",
     f"^(?:{_YOU} )?cho {_ME} (?:xin )?hỏi(?: là| với| chút| tí)?|^xin hỏi",
-    f"(?:{_ME} )?(?:xin )?(?:cảm|cám) ơn(?: {_YOU})?(?: rất)?(?: nhiều)?",
+    *(f"^{_THANKS_VI}", f"{_THANKS_VI}$"),
     f"vui lòng|làm ơn|làm phiền(?: {_YOU})?|nhờ (?:shop|ad|admin)|(?:giúp|hộ|giùm) {_ME}(?: với)?",
     f"(?:nhé|nha|ạ|với)(?: {_YOU})?$",
     f"^{_ME} (?:đang )?(?:muốn|cần)",
@@ -199,8 +200,8 @@ def _content(tokens: list[str], folded: bool) -> tuple[str, ...]:
 
 def _unframed(text: str, folded: bool) -> list[str]:
     frames = _FOLDED_FRAMES if folded else _FRAMES
-    # Twice: a greeting may stand before a frame that opens the prompt.
-    for _ in range(2):
+    # More than once: a greeting may stand before a frame that opens the prompt, thanks before regards.
+    for _ in range(3):
         text = " ".join(frames.sub(" ", text).split())
     for pattern, word in _ASKED:
         text = pattern.sub(fold(word) if folded else word, text)

@@ -173,8 +173,8 @@ def _of_score(run: Run, recipe: Recipe, row: dict[str, Any]) -> tuple[list[Chang
     changes += _language_rule(settings, row)
     fired = [spec for spec in settings.custom if rules.load_custom(spec)(record(messages))]
     if fired:
-        left = [spec for spec in settings.custom if spec not in fired]
-        changes.append(Change("curate.rules.custom", left, f"leave {', '.join(fired)} out of curate.rules.custom"))
+        others = [spec for spec in settings.custom if spec not in fired]
+        changes.append(Change("curate.rules.custom", others, f"leave {', '.join(fired)} out of curate.rules.custom"))
     return changes, []
 
 
