@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from tamis.errors import PolicyError, did_you_mean
 from tamis.evaluate.champion import FILE
 from tamis.evaluate.metrics import Metric, lookup
+from tamis.recipe import line_of
 from tamis.userfile import relocated
 
 SAME = ("eval_set", "prompt", "template", "extractor", "decoding", "model")
@@ -359,7 +360,7 @@ def _kind(raw: Any) -> str:
 def _problem(error: Any, path: Path, root: yaml.Node | None) -> tuple[str, str]:
     place = error["loc"]
     dotted = ".".join(str(p) for p in place)
-    line = _line(root, place)
+    line = line_of(root, place)
     where = f"{path}:{line}:{dotted}" if line and dotted else f"{path}:{dotted}" if dotted else str(path)
     if error["type"] == "extra_forbidden":
         return where, f"unknown key {place[-1]!r}; {did_you_mean(str(place[-1]), _keys(place[:-1]))}"
@@ -397,18 +398,3 @@ def _duplicate_key(node: yaml.Node | None) -> tuple[str, int] | None:
     elif isinstance(node, yaml.SequenceNode):
         children = list(node.value)
     return next((found for child in children if (found := _duplicate_key(child))), None)
-
-
-def _line(node: yaml.Node | None, place: tuple[Any, ...]) -> int | None:
-    """The line of a key, counted from 1."""
-    line = None
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line

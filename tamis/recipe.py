@@ -553,7 +553,7 @@ def _is_branch(part: Any) -> bool:
 def _problem(error: Any, root: yaml.Node | None, where: str) -> tuple[str, str]:
     place = error["loc"]
     dotted = ".".join(str(p) for p in place)
-    line = _line_of(root, place)
+    line = line_of(root, place)
     spot = f"{where}:{line}:{dotted}" if line else f"{where}:{dotted}"
     if error["type"] == "extra_forbidden":
         return spot, f"unknown key {place[-1]!r}; {did_you_mean(str(place[-1]), _keys_at(place[:-1]))}"
@@ -583,7 +583,7 @@ def settings_in(annotation: Any) -> list[type[Settings]]:
     return [found for argument in getattr(annotation, "__args__", ()) for found in settings_in(argument)]
 
 
-def _line_of(node: yaml.Node | None, place: tuple[Any, ...]) -> int | None:
+def line_of(node: yaml.Node | None, place: tuple[Any, ...]) -> int | None:
     """The line of a key in the file, counted from 1."""
     line = None
     for part in place:

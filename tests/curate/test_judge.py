@@ -1,8 +1,5 @@
 """The judge against a server on loopback: what is read, kept, counted, paid and refused."""
 
-import http.server
-import json
-import threading
 import time
 
 import numpy as np
@@ -12,13 +9,13 @@ from tamis.curate import judge as module
 from tamis.curate.judge import Judge, mark_of
 from tamis.endpoint import Endpoint
 from tamis.errors import StageFailed, UserError
+from tests.curate import desks
 
 
-class Desk(http.server.BaseHTTPRequestHandler):
+class Judging(desks.Desk):
     """Marks a row by its answer: "good" 5, "poor" 1; others get what their words ask for."""
 
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    def reply(self, body):
         asked = body["messages"][-1]["content"].split("[assistant]\n")[-1]
         self.server.asked.append(asked)
         self.server.keys.add(self.headers.get("authorization"))
@@ -36,30 +33,16 @@ class Desk(http.server.BaseHTTPRequestHandler):
             return
         if "slow" in asked:
             time.sleep(0.8)
-        reply = next((r for word, r in self.server.says.items() if word in asked), "3")
-        made = {"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}
-        made["usage"] = {"prompt_tokens": 100, "completion_tokens": 1}
-        data = json.dumps(made).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+        said = next((r for word, r in self.server.says.items() if word in asked), "3")
+        self.say(said, usage={"prompt_tokens": 100, "completion_tokens": 1})
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     monkeypatch.setenv("TAMIS_CACHE", str(tmp_path / "cache"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Desk) as server:
-        server.asked, server.keys, server.down, server.relieved = [], set(), False, False
-        server.says = {"good": "5", "poor": "1", "chatty": "I would give this a 4.", "huge": "55"}
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    says = {"good": "5", "poor": "1", "chatty": "I would give this a 4.", "huge": "55"}
+    with desks.opened(Judging, asked=[], keys=set(), down=False, relieved=False, says=says) as server:
         yield server
-        server.shutdown()
 
 
 def turns(answer):

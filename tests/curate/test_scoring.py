@@ -1,8 +1,6 @@
 """Scorers in a recipe: from keys to columns of the ledger, and what is refused before anything is paid."""
 
-import http.server
 import json
-import threading
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +11,7 @@ from tamis.curate.pipeline import curate, stage_of
 from tamis.errors import RecipeError, UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
+from tests.curate import desks
 
 WORDS = [
     "parcel",
@@ -131,32 +130,18 @@ def test_another_model_of_the_same_name_is_other_work(tmp_path, data, tiny_model
     assert stage_of(run, asked).fingerprint != before
 
 
-class Desk(http.server.BaseHTTPRequestHandler):
+class Liking(desks.Desk):
     """A judge that likes refunds."""
 
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    def reply(self, body):
         self.server.asked += 1
-        reply = "5" if "refund" in body["messages"][0]["content"].split("[assistant]")[-1] else "2"
-        data = json.dumps({"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+        self.say("5" if "refund" in body["messages"][0]["content"].split("[assistant]")[-1] else "2")
 
 
 @pytest.fixture
 def desk():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Desk) as server:
-        server.asked = 0
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    with desks.opened(Liking, asked=0) as server:
         yield server
-        server.shutdown()
 
 
 def test_a_judges_marks_decide_who_is_kept_and_a_changed_size_pays_nothing(tmp_path, data, desk):
