@@ -53,9 +53,9 @@ def _head(policy: Policy, verdict: dict[str, Any] | None) -> str:
     lines = [
         f"policy {policy.path} ({policy.sha256[:12]}): {of.candidate} is judged"
         + (f" against {of.baseline}" if any(g.requirement.of != "absolute" for g in policy.gates) else ""),
-        f"before any number: {', '.join((*policy.requires.checks, *(f'same {s}' for s in policy.requires.same)))}"
-        " must hold, else the verdict is INVALID",
     ]
+    if must := [*policy.requires.checks, *(f"same {s}" for s in policy.requires.same)]:
+        lines.append(f"before any number: {', '.join(must)} must hold, else the verdict is INVALID")
     if verdict is None:
         return "\n".join(lines)
     arm = verdict["arms"][verdict["arm"]]
