@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from tamis.errors import EvidenceError, UserError, require
+from tamis.errors import EvidenceError, UserError
 from tamis.evaluate.metrics import Answers, Family, Metric
 from tamis.intervals import Floats
 from tamis.userfile import function, place
@@ -105,7 +105,6 @@ def _contains(text: str) -> Test:
 
 
 def _json_schema(file: str) -> Test:
-    require(("jsonschema",), "dev", "a JSON schema as a metric")
     import jsonschema  # type: ignore[import-untyped]
 
     spec = f"json_schema:{file}"

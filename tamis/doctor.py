@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from tamis.errors import TamisError
 from tamis.machine import cores, free_memory, processor
 
-# What `tamis demo` took at its peak is 4.6 GB (benchmarks/demo.md).
+# What `tamis demo` took at its peak is 4.8 GB (benchmarks/demo.md).
 MEMORY_NEEDED = 6 * 10**9
 DISK_NEEDED = 4 * 10**9
 EXTRAS = {
