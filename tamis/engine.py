@@ -83,6 +83,7 @@ def map_records(
     dtype = DataType.struct({f.name: DataType.from_arrow_type(f.type) for f in result})
 
     raised = folder / ".raised"
+    raised.unlink(missing_ok=True)  # nothing that we did not write is read as an error
     apart = not isinstance(engine, Engine) and sum(pq.read_metadata(s).num_rows for s in shards) >= APART_FROM
 
     @daft.func.batch(return_dtype=dtype, batch_size=morsel, use_process=apart)  # type: ignore[untyped-decorator]
