@@ -9,6 +9,7 @@ from tamis.reports import figures, look, map_colours
 from tamis.reports.page_html import page as page_of
 from tamis.reports.redact import redacted
 from tamis.reports.view import load
+from tests.reports.colours import contrast
 
 html5lib = pytest.importorskip("html5lib", reason="the validating parser: pip install html5lib")
 
@@ -69,18 +70,6 @@ def test_nothing_says_something_by_colour_alone(tree):
     for e in tree.iter("span"):
         if (e.get("class") or "").startswith("t-") and "badge" not in e.get("class"):
             assert "".join(e.itertext()).strip()
-
-
-def contrast(a: str, b: str) -> float:
-    """WCAG 2.2, relative luminance of two colours `#rrggbb`."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
 
 
 PALETTES = {"light": figures.LIGHT | look.TINTS_LIGHT, "dark": figures.DARK | look.TINTS_DARK}

@@ -8,6 +8,7 @@ import pytest
 
 from tamis.reports import figures
 from tamis.reports.figures import WIDTH, Curve, Dot, Limit, Point, Step
+from tests.reports.colours import contrast
 
 LONG = "a system with a very long name indeed, longer than any sensible person would choose"
 
@@ -132,13 +133,3 @@ def test_hostile_labels_are_text():
 @pytest.mark.parametrize("role", ["ink", "muted", "candidate", "good", "bad", "unsure"])
 def test_text_colours_can_be_read_on_their_ground(palette, role):
     assert contrast(palette[role], palette["ground"]) >= 4.5  # WCAG 2.2 AA
-
-
-def contrast(a: str, b: str) -> float:
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)

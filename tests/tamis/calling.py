@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
+
+from typer.testing import CliRunner, Result
 
 from tamis import cli
 
@@ -30,3 +32,11 @@ def tamis(*arguments: str) -> Done:
         except SystemExit as left:
             code = int(left.code or 0)
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def called(*arguments: Any) -> Result:
+    """The command itself, below the entry point: an error comes as it was raised."""
+    done = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=True)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done

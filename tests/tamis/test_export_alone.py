@@ -13,21 +13,13 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from tamis.cli import app
 from tamis.errors import RecipeError
+from tests.tamis.calling import called as tamis
 
 pytest.importorskip("torch")
 
 INTENTS = ("cancel order", "track order", "refund")
-
-
-def tamis(*arguments):
-    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
 
 
 def recipe(model, systems):

@@ -8,19 +8,11 @@ import sys
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from tamis.cli import app
 from tamis.errors import UserError
+from tests.tamis.calling import called as tamis
 
 INTENTS = ("cancel order", "track order", "refund")
-
-
-def tamis(*arguments):
-    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
 
 
 @pytest.fixture(scope="module")

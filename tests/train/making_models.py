@@ -11,6 +11,15 @@ from tests.conftest import build_llama, build_tokenizer
 # Wide enough for answers to depend on the prompt.
 SPREAD = 0.2
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": SPREAD,
+    **TOKENS,
+}
 
 
 def gpt2() -> Any:
@@ -28,16 +37,10 @@ def falcon() -> Any:
 
     return FalconForCausalLM(
         FalconConfig(
-            vocab_size=512,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
             multi_query=True,
             parallel_attn=True,
             alibi=False,
-            max_position_embeddings=256,
-            initializer_range=SPREAD,
-            **TOKENS,
+            **SIZES,
         )
     )
 
@@ -48,16 +51,10 @@ def qwen3() -> Any:
 
     return Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=512,
-            hidden_size=64,
             intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
             num_key_value_heads=2,
             head_dim=32,
-            max_position_embeddings=256,
-            initializer_range=SPREAD,
-            **TOKENS,
+            **SIZES,
         )
     )
 
@@ -68,15 +65,9 @@ def qwen2() -> Any:
 
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=512,
-            hidden_size=64,
             intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=256,
-            initializer_range=SPREAD,
-            **TOKENS,
+            **SIZES,
         )
     )
 
