@@ -186,6 +186,34 @@ REQUESTS = pa.schema(
     ]
 )
 
+# One row per training of a study, a sweep or a comparison (tamis/cells.py).
+CELLS = pa.schema(
+    [
+        pa.field("cell", pa.string(), nullable=False),
+        pa.field("method", pa.string()),  # how its rows were drawn
+        pa.field("size", pa.int32(), nullable=False),  # rows asked for
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("system", pa.string(), nullable=False),
+        pa.field("about", pa.string(), nullable=False),  # JSON: the recipe keys changed, and what else is said
+        pa.field("rows", pa.int32(), nullable=False),  # trained on
+        pa.field("trained_tokens", pa.int64()),  # with a label, in one epoch
+        pa.field("tokens", pa.int64()),  # in all epochs
+        pa.field("steps", pa.int32()),
+        pa.field("final_loss", pa.float64()),
+        pa.field("train_s", pa.float64()),
+        pa.field("evaluate_s", pa.float64()),
+        pa.field("peak_mb", pa.float64()),
+        pa.field("metrics", pa.list_(pa.struct([("metric", pa.string()), ("value", pa.float64())]))),
+        # Item by item, in the order of `items`, so that cells can be compared pair by pair
+        pa.field("items", pa.list_(pa.string()), nullable=False),
+        pa.field("components", pa.list_(pa.int32()), nullable=False),  # near-duplicates: the clusters of the statistics
+        pa.field(
+            "outcomes",  # sufficient statistics of each metric, `width` numbers an item
+            pa.list_(pa.struct([("metric", pa.string()), ("width", pa.int32()), ("values", pa.list_(pa.float64()))])),
+        ),
+    ]
+)
+
 
 def jsonable(value: Any) -> Any:
     """`value` with non-finite floats written as `{"value": null, "state": ...}`; JSON has no NaN and no infinity."""
