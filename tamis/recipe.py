@@ -256,6 +256,17 @@ class Curate(Settings):
         return self
 
 
+class EarlyStopping(Settings):
+    """Rows of the training set that are held out, and how long their loss may fail to fall. Not the evaluation set."""
+
+    holdout: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the training rows that is not trained on."""
+    every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps between two measurements; `auto`: four an epoch."""
+    patience: int = Field(default=4, ge=1)
+    """Measurements without a better one after which training ends."""
+
+
 class Train(Settings):
     """QLoRA fine-tuning. `auto` means: the plan decides and says why."""
 
@@ -276,10 +287,18 @@ class Train(Settings):
     optim: str = "auto"
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     save_steps: int | Literal["auto"] = "auto"
+    early_stopping: EarlyStopping | None = None
+    """Stop when the loss of held-out rows no longer falls, and keep the best weights; `true` takes the defaults."""
     serve: Literal["merged", "vllm"] = "merged"
     """What will be served: the adapter merged into its base, by any server; or the adapter beside its base, by vLLM,
     whose rules are then checked before training."""
     trust_remote_code: bool = False
+
+    @field_validator("early_stopping", mode="before")
+    @classmethod
+    def _switched(cls, value: Any) -> Any:
+        """`true` and `false` are what a reader would try first."""
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _fits(self) -> Train:

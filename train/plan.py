@@ -219,6 +219,11 @@ class Plan:
     parts: Memory
     hardware: Hardware
     warnings: tuple[str, ...] = ()
+    held_out: int = 0
+    evaluate_every: int | None = None
+    """Steps between two measurements of the held-out rows; None without early stopping."""
+    reduced: bool = False
+    """Made smaller because the first plan ran out of memory; there is no third."""
 
     @property
     def accumulation(self) -> int:
@@ -235,7 +240,14 @@ class Plan:
 
 
 def make_plan(
-    train: Train, shape: Shape, lengths: Sequence[int], loss_tokens: int, hardware: Hardware, *, shared: int = 0
+    train: Train,
+    shape: Shape,
+    lengths: Sequence[int],
+    loss_tokens: int,
+    hardware: Hardware,
+    *,
+    shared: int = 0,
+    held_out: int = 0,
 ) -> Plan:
     """Decide everything the recipe leaves open.
 
@@ -246,6 +258,7 @@ def make_plan(
         loss_tokens: tokens with a label, in one epoch.
         hardware: from `probe`.
         shared: leading tokens that all rows have in common.
+        held_out: rows beside these that are kept for early stopping.
 
     Raises:
         RecipeError: even the smallest plan does not fit the memory.
@@ -303,6 +316,9 @@ def make_plan(
     gain = packing_gain(shape, cut, shared, micro)
     packing = gain > 1 and train.dropout == 0
     choices.append(Choice("packing", packing, _why_packing(gain, shared, train.dropout)))
+    steps, every = steps_of(len(lengths), batch, train.epochs), None
+    if train.early_stopping is not None:
+        every = choose("early_stopping", train.early_stopping.every, *_measuring(train, steps, held_out))
     return Plan(
         method=train.method,
         quantisation=quantisation,
@@ -319,12 +335,14 @@ def make_plan(
         compute=hardware.compute,
         device=hardware.device,
         threads=hardware.threads,
-        steps=steps_of(len(lengths), batch, train.epochs),
+        steps=steps,
         estimate_bytes=parts.total,
         choices=tuple(choices),
         parts=parts,
         hardware=hardware,
         warnings=tuple(_warnings(shape, r, loss_tokens)),
+        held_out=held_out,
+        evaluate_every=every,
     )
 
 
@@ -387,6 +405,16 @@ def _learning_rate(method: str, shape: Shape) -> tuple[float, str]:
     if method == "full":
         return round(lora / 10, 7), "a tenth of LoRA's rate, as sweeps of both find"
     return round(lora, 7), f"5e-4 x (2000 / {shape.hidden})^{power}, at most 7e-4; the same for every rank"
+
+
+def _measuring(train: Train, steps: int, held_out: int) -> tuple[int, str]:
+    """Steps between two measurements of the held-out loss: four an epoch."""
+    assert train.early_stopping is not None
+    every = max(1, round(steps / train.epochs / 4))
+    return every, (
+        f"the loss of {held_out:,} rows that are not trained on, every {every} steps (four times an epoch); after "
+        f"{train.early_stopping.patience} without a better one training ends, and the best weights are kept"
+    )
 
 
 def _optimizer(method: str, hardware: Hardware) -> tuple[str, str]:

@@ -32,6 +32,7 @@ from tamis.schema import write_atomic, write_json
 from tamis.train.labels import IGNORED, Row
 from tamis.train.packing import PackingCollator, PaddingCollator
 from tamis.train.plan import Plan
+from tamis.train.stopping import Watch
 
 WHOLE = "whole.json"  # written last into a checkpoint: one without it was cut off by a kill
 SAVE_SECONDS = 30.0  # work that a kill may cost
@@ -45,7 +46,11 @@ PACKING_NOISE = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a finished training says of itself. Memory in MB (10^6 bytes)."""
+    """What a finished training says of itself. Memory in MB (10^6 bytes).
+
+    With early stopping `best_step` is the step whose weights were kept, and `held_out_loss` what the rows that were not
+    trained on lose with them, in nats per trained token; else both are None.
+    """
 
     steps: int
     final_loss: float
@@ -53,6 +58,12 @@ class Trained:
     tokens: int
     peak_mb: float
     packing: bool
+    best_step: int | None = None
+    held_out_loss: float | None = None
+
+
+class OutOfMemory(StageFailed):
+    """Training did not fit the memory of the device; a smaller plan may."""
 
 
 def train(
@@ -63,6 +74,7 @@ def train(
     folder: Path,
     *,
     seed: int,
+    held_out: Sequence[Row] = (),
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Trained:
     """Fine-tune and save the result as `folder/adapter`.
@@ -74,10 +86,12 @@ def train(
         settings: the recipe's part, for what needs no planning (targets, dropout, warm-up).
         folder: gets `adapter/`, `checkpoints/`, `log.jsonl`; a checkpoint found there is resumed from.
         seed: of all chance: adapter weights, order of rows, dropout.
+        held_out: rows whose loss decides when to stop, if the plan says so.
         on_step: called with (steps done, steps in all) after every step.
 
     Raises:
-        StageFailed: the loss is no longer a number, or the disk or the GPU is full. Checkpoints are kept.
+        OutOfMemory: the plan does not fit the device. Checkpoints are kept.
+        StageFailed: the loss is no longer a number, or the disk is full. Checkpoints are kept.
     """
     import torch
 
@@ -94,8 +108,13 @@ def train(
         checkpoint = latest_checkpoint(folder / "checkpoints")
         log = Log(folder / "log.jsonl", upto=step_of(checkpoint) if checkpoint else 0)
         trainer = make_trainer(trainable, tokenizer, rows, plan, settings, collator, folder, seed, log)
-        trainer.add_callback(_saver(settings.save_steps, on_step))
+        watch = _watch(plan, settings, held_out, tokenizer, folder, log)
+        if watch:
+            trainer.add_callback(watch.callback())
+        trainer.add_callback(_saver(settings.save_steps, on_step, watch.prune if watch else lambda: None))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if watch:
+            watch.restore(trainable)
         save(trainable, model, plan, rows, folder / "adapter")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Trained(
@@ -105,6 +124,27 @@ def train(
         tokens=log.tokens,
         peak_mb=torch.cuda.max_memory_allocated() / 1e6 if plan.device == "cuda" else peak_memory_mb(),
         packing=packing,
+        best_step=watch.best[0] if watch else None,
+        held_out_loss=watch.best[1] if watch else None,
+    )
+
+
+def _watch(
+    plan: Plan, settings: Train, held_out: Sequence[Row], tokenizer: Any, folder: Path, log: Log
+) -> Watch | None:
+    """What looks at the held-out rows, as far as an interrupted training had come; None without early stopping."""
+    if settings.early_stopping is None or plan.evaluate_every is None:
+        return None
+    rows = sorted(held_out, key=lambda row: (len(row.input_ids), row.id))
+    batches = [rows[start : start + plan.micro_batch] for start in range(0, len(rows), plan.micro_batch)]
+    collator = PaddingCollator(tokenizer.pad_token_id or 0)
+    return Watch(
+        folder / "checkpoints",
+        plan.evaluate_every,
+        settings.early_stopping.patience,
+        measure=lambda model: held_out_loss(model, batches, collator),
+        note=log.measured,
+        history=log.measurements(),
     )
 
 
@@ -309,6 +349,25 @@ def labelled_loss(model: Any, inputs: dict[str, Any], labels_in_step: Any = None
     return total / (labels_in_step if labels_in_step is not None else (labels != IGNORED).sum().clamp(min=1))
 
 
+def held_out_loss(model: Any, batches: Sequence[Sequence[Row]], collator: Any) -> float:
+    """Cross-entropy of the labelled tokens of rows that are not trained on, in nats per labelled token.
+
+    Draws no random number and leaves the model as it was, so measuring changes nothing in the training.
+    """
+    import torch
+
+    total, labelled, training = 0.0, 0, model.training
+    model.eval()
+    with torch.no_grad():
+        for rows in batches:
+            batch = collator([{"input_ids": r.input_ids, "labels": r.labels, "row": i} for i, r in enumerate(rows)])
+            inputs = {key: value.to(model.device) for key, value in batch.items() if key != "rows"}
+            labelled += sum(row.trained for row in rows)
+            total += float(labelled_loss(model, inputs, 1.0))
+    model.train(training)
+    return total / labelled
+
+
 # ---------------------------------------------------------------------------------------------- progress
 
 
@@ -318,15 +377,25 @@ class Log:
     def __init__(self, path: Path, upto: int = 0):
         self.path, self.last_loss, self.tokens, self._fresh = path, float("nan"), 0, 0
         self._clock = time.monotonic()
+        self._held_out: float | None = None
         lines = [line for line in _read_lines(path) if line["step"] <= upto]
         self.tokens = sum(line["tokens"] for line in lines)
         if lines:
             self.last_loss = lines[-1]["loss"]
+        self._measurements = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
         write_atomic(path, b"".join(_line(line) for line in lines))
 
     def count(self, tokens: int) -> None:
         """Add a micro-batch's tokens to the step in progress."""
         self._fresh += tokens
+
+    def measured(self, loss: float) -> None:
+        """Note the held-out loss after the step in progress."""
+        self._held_out = loss
+
+    def measurements(self) -> list[tuple[int, float]]:
+        """Step and held-out loss of an interrupted training, as far as they will not be repeated."""
+        return self._measurements
 
     def write(self, step: int, epoch: float, logs: dict[str, float]) -> None:
         """Write the line of a finished step."""
@@ -343,6 +412,8 @@ class Log:
             "tokens_per_second": round(self._fresh / max(seconds, 1e-9), 1),
             "peak_mb": round(peak_memory_mb()),
         }
+        if self._held_out is not None:
+            line["held_out_loss"], self._held_out = self._held_out, None
         self.tokens, self.last_loss, self._fresh = self.tokens + self._fresh, logs["loss"], 0
         with self.path.open("ab") as file:
             file.write(_line(line))
@@ -394,8 +465,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def _saver(every: int | str, on_step: Callable[[int, int], None]) -> Any:
-    """Asks for a checkpoint every so many steps, or, for `auto`, every `SAVE_SECONDS`. Neither changes the result."""
+def _saver(every: int | str, on_step: Callable[[int, int], None], on_saved: Callable[[], None]) -> Any:
+    """Asks for a checkpoint every so many steps, or, for `auto`, every `SAVE_SECONDS`. Neither changes the result.
+
+    None is written where training stops: a resumed one would go on behind that step.
+    """
     from transformers import TrainerCallback
 
     class Save(TrainerCallback):  # type: ignore[misc]
@@ -405,7 +479,7 @@ def _saver(every: int | str, on_step: Callable[[int, int], None]) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             on_step(state.global_step, state.max_steps)
             due = state.global_step % every == 0 if isinstance(every, int) else self._due()
-            if due and state.global_step < state.max_steps:
+            if due and state.global_step < state.max_steps and not control.should_training_stop:
                 control.should_save = True
 
         def _due(self) -> bool:
@@ -416,6 +490,7 @@ def _saver(every: int | str, on_step: Callable[[int, int], None]) -> Any:
             for file in folder.iterdir():
                 _to_disk(file)
             write_json(folder / WHOLE, {"step": state.global_step})
+            on_saved()
             self.last = time.monotonic()
 
     return Save()
@@ -487,11 +562,11 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise StageFailed(
+        raise OutOfMemory(
             "the GPU is out of memory",
             where=str(folder),
             why=str(error).split(".")[0],
-            hint="train.batch or train.max_length smaller, or gradient_checkpointing: true; then the same command",
+            hint="a smaller train.max_length or model, or method: qlora; then the same command",
         ) from None
     except (OSError, SafetensorError, RuntimeError) as error:
         if not disk_full(error):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tamis.errors import DataError, require
+from tamis.errors import DataError, RecipeError, require
 from tamis.models import ResolvedModel, load_tokenizer, resolve
 from tamis.prompt import conversation
 from tamis.recipe import Recipe
@@ -26,8 +27,10 @@ from tamis.schema import TOKENS, read_json, write_json, write_parquet
 from tamis.spans import Turns, stop_token_ids
 from tamis.train.labels import Row, label_rows
 from tamis.train.packing import shared_prefix
-from tamis.train.plan import Choice, Hardware, Memory, Plan, make_plan, probe, shape_of
+from tamis.train.plan import Choice, Hardware, Memory, Plan, Shape, make_plan, probe, shape_of
+from tamis.train.retry import train_within_memory
 from tamis.train.serve_lint import require_servable
+from tamis.train.stopping import HELD_OUT, hold_out
 
 log = logging.getLogger(__name__)
 
@@ -67,23 +70,27 @@ def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool
     for warning in plan.warnings:
         log.warning("%s", warning)
     usable = [row for row in labelled if row.dropped is None]
+    held_out = [row for row in labelled if row.dropped == HELD_OUT]
     progress = Progress(stage.folder, f"train {arm}", plan.steps, "steps", quiet)
     from tamis.train.sft import train
 
+    work = functools.partial(
+        train,
+        model,
+        usable,
+        settings=recipe.train,
+        folder=stage.folder,
+        seed=recipe.seed_for("train"),
+        held_out=held_out,
+        on_step=lambda step, steps: progress.update(step),
+    )
     with _noting_peak(plan):
-        done = train(
-            model,
-            usable,
-            plan,
-            recipe.train,
-            stage.folder,
-            seed=recipe.seed_for("train"),
-            on_step=lambda step, steps: progress.update(step),
-        )
+        plan, done = train_within_memory(work, plan, recipe.train, _shape(model, recipe), usable, stage.folder)
     summary = {
         "arm": arm,
         "rows": len(usable),
-        "dropped": len(labelled) - len(usable),
+        "dropped": len(labelled) - len(usable) - len(held_out),
+        "held_out": len(held_out),
         "truncated": sum(row.truncated > 0 for row in usable),
         "trained_tokens": sum(row.trained for row in usable),
         "base": model.name if model.source != "local" else Path(model.name).name,
@@ -118,7 +125,7 @@ def forecast_arm(recipe: Recipe, rows: pa.Table) -> Forecast:
     labelled, plan = _label_and_plan(model, recipe, _conversations(rows, recipe), probe())
     usable = [row for row in labelled if row.dropped is None]
     lengths, trained = [row.tokens for row in usable], sum(row.trained for row in usable)
-    shape = shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
+    shape = _shape(model, recipe)
     return Forecast(
         plan,
         rows=len(usable),
@@ -164,7 +171,10 @@ def _fingerprint(conversations: Sequence[tuple[str, Turns]], recipe: Recipe, mod
     return fingerprint(
         {
             "rows": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-            "train": recipe.train.model_dump(mode="json", exclude={"save_steps", "serve", "trust_remote_code"}),
+            # without what is off, so that a new key does not make old arms look changed
+            "train": recipe.train.model_dump(
+                mode="json", exclude={"save_steps", "serve", "trust_remote_code"}, exclude_none=True
+            ),
             "model": model.sha256,
             "seed": recipe.seed_for("train"),
         },
@@ -178,8 +188,7 @@ def _prepare(
     """Labels and plan, written down. A resumed run keeps the plan it began with: another one would train otherwise."""
     kept = read_plan(folder / "plan.json") if resumed else None
     if kept is not None:
-        labelled = _label(model, conversations, kept.max_length)
-        return labelled, kept
+        return _held_out(recipe, _label(model, conversations, kept.max_length)), kept
     labelled, plan = _label_and_plan(model, recipe, conversations, probe())
     write_parquet(folder / "tokens.parquet", _token_table(labelled))
     write_json(folder / "plan.json", plan.as_json())
@@ -189,7 +198,7 @@ def _prepare(
 def _label_and_plan(
     model: ResolvedModel, recipe: Recipe, conversations: Sequence[tuple[str, Turns]], hardware: Hardware
 ) -> tuple[list[Row], Plan]:
-    whole = _label(model, conversations, NO_LIMIT)
+    whole = _held_out(recipe, _label(model, conversations, NO_LIMIT))
     usable = [row for row in whole if row.dropped is None]
     if not usable:
         raise DataError(
@@ -197,17 +206,18 @@ def _label_and_plan(
             why=", ".join(sorted({str(row.dropped) for row in whole})) or "there are no rows",
             hint="each row needs an answer, and the model's chat template must render it",
         )
-    shape = shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
     plan = make_plan(
         recipe.train,
-        shape,
+        _shape(model, recipe),
         [row.tokens for row in usable],
         sum(row.trained for row in usable),
         hardware,
         shared=_shared(usable),
+        held_out=sum(row.dropped == HELD_OUT for row in whole),
     )
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *_answers_cut_off(recipe, conversations, whole)))
     require_servable(recipe.train.serve, _adapter_config(recipe, plan), model.path)
-    cut = _label(model, conversations, plan.max_length)
+    cut = _held_out(recipe, _label(model, conversations, plan.max_length))
     lost = [row for row in cut if row.truncated]
     if lost:
         log.warning(
@@ -222,6 +232,39 @@ def _label_and_plan(
             "no row can be trained on", why=f"all answers lie behind max_length {plan.max_length}", where="train"
         )
     return cut, plan
+
+
+def _shape(model: ResolvedModel, recipe: Recipe) -> Shape:
+    return shape_of(model.path, trust_remote_code=recipe.train.trust_remote_code)
+
+
+def _answers_cut_off(recipe: Recipe, conversations: Sequence[tuple[str, Turns]], rows: Sequence[Row]) -> list[str]:
+    """A label that the answers have no room for can be learnt and never be said; better known before than after.
+
+    Returns:
+        A warning; none where all labels fit.
+
+    Raises:
+        RecipeError: the tuned model is to be evaluated, which would be refused when all training is done.
+    """
+    task = recipe.evaluate.task
+    single = {id_ for id_, turns in conversations if sum(turn["role"] == "assistant" for turn in turns) == 1}
+    longest = max((row for row in rows if row.id in single), key=lambda row: row.trained, default=None)
+    if task.kind != "classify" or longest is None or longest.trained <= task.answer_tokens:
+        return []
+    label = next(turns[-1]["content"] for id_, turns in conversations if id_ == longest.id)
+    what = f"the label {label!r} needs {longest.trained} tokens, answers have {task.answer_tokens}"
+    hint = f"set evaluate.task.max_tokens: {longest.trained}"
+    if recipe.eval is not None and {"tuned", "merged"} & {s for s in recipe.evaluate.systems if isinstance(s, str)}:
+        raise RecipeError(what, where="recipe:evaluate.task.max_tokens", why="it could never be right", hint=hint)
+    return [f"{what}: {hint}"]
+
+
+def _held_out(recipe: Recipe, rows: list[Row]) -> list[Row]:
+    """The rows with those marked that early stopping looks at, if it is on."""
+    if recipe.train.early_stopping is None:
+        return rows
+    return hold_out(rows, recipe.train.early_stopping.holdout, recipe.seed_for("early stopping"))
 
 
 def _adapter_config(recipe: Recipe, plan: Plan) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tamis.recipe import Recipe
+from tamis.run import Run
 from tamis.schema import RECORD
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,28 @@ def recipe(model: Path, **train: Any) -> Recipe:
 def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def log_lines(run: Run) -> list[dict[str, Any]]:
+    """The lines of the main arm's training log."""
+    return [json.loads(line) for line in (run.train("main") / "log.jsonl").read_text().splitlines()]
+
+
+def stopped_at(step: int, run: Run, asked: Recipe, rows: pa.Table) -> None:
+    """Begin a training and leave it after so many steps."""
+    from tamis.train import stage
+
+    class Stop(Exception):
+        pass
+
+    def stop(self: Any, done: float, note: str = "") -> None:
+        if done == step:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.Progress, "update", stop)
+        with pytest.raises(Stop):
+            stage.train_arm(run, asked, "main", rows, quiet=True)
 
 
 def python(code: str, *arguments: Any, before: Sequence[str | Path] = ()) -> subprocess.CompletedProcess[str]:

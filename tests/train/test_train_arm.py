@@ -17,7 +17,7 @@ import pytest
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.run import Run
 from tamis.schema import TOKENS, read_json
-from tests.train.making_rows import files, python, recipe, row, table
+from tests.train.making_rows import files, log_lines, python, recipe, row, stopped_at, table
 
 torch = pytest.importorskip("torch")
 
@@ -36,10 +36,6 @@ def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 def adapter(run: Run) -> dict[str, bytes]:
     return files(run.train("main") / "adapter")
-
-
-def log_lines(run: Run) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run.train("main") / "log.jsonl").read_text().splitlines()]
 
 
 def test_training_twice_gives_the_same_bytes(undisturbed: Run, tiny_model: Path, tmp_path: Path) -> None:
@@ -114,22 +110,6 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(
     assert [[line[k] for k in kept] for line in log_lines(run)] == [
         [line[k] for k in kept] for line in log_lines(undisturbed)
     ]
-
-
-def stopped_at(step: int, run: Run, asked: Any, rows: pa.Table) -> None:
-    """Begin a training and leave it after so many steps."""
-
-    class Stop(Exception):
-        pass
-
-    def stop(self: Any, done: float, note: str = "") -> None:
-        if done == step:
-            raise Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage_module.Progress, "update", stop)
-        with pytest.raises(Stop):
-            train_arm(run, asked, "main", rows, quiet=True)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_8bit"])
