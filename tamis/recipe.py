@@ -261,10 +261,16 @@ class EarlyStopping(Settings):
 
     holdout: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the training rows that is not trained on."""
-    every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    every: int | Literal["auto"] = "auto"
     """Steps between two measurements; `auto`: four an epoch."""
     patience: int = Field(default=4, ge=1)
     """Measurements without a better one after which training ends."""
+
+    @model_validator(mode="after")
+    def _moves(self) -> EarlyStopping:
+        if self.every != "auto" and self.every < 1:
+            raise ValueError("every must be at least 1 step")
+        return self
 
 
 class Train(Settings):

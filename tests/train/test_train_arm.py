@@ -400,6 +400,28 @@ def test_rows_longer_than_the_context_are_cut_to_it_counted_and_trained(
     assert f"{fates[0]['tokens']} would keep them whole" in caplog.text
 
 
+def test_a_label_that_answers_have_no_room_for_is_said_before_training(tiny_model: Path, tmp_path: Path) -> None:
+    long = table(4, labels=["refund", "a label of far too many words for so short an answer"])
+    needed = max(trained_tokens(tiny_model, long))
+    alone = recipe(tiny_model, epochs=1)
+    evaluated = alone.changed({"eval": {"path": "items.jsonl"}})
+
+    (warning,) = forecast_arm(alone, long).plan.warnings
+    assert f"set evaluate.task.max_tokens: {needed}" in warning
+    for work in (forecast_arm, lambda r, rows: train_arm(Run(tmp_path), r, "main", rows, quiet=True)):
+        with pytest.raises(RecipeError, match="'a label of far too many words") as caught:
+            work(evaluated, long)
+        assert f"set evaluate.task.max_tokens: {needed}" in str(caught.value.hint)
+    assert not (Run(tmp_path).train("main") / "log.jsonl").exists()
+    assert forecast_arm(evaluated.changed({"evaluate.task.max_tokens": needed}), long).plan.warnings == ()
+
+
+def trained_tokens(model: Path, rows: pa.Table) -> list[int]:
+    from tamis.train.stage import labels_of_arm
+
+    return [labelled.trained for labelled in labels_of_arm(recipe(model), rows)[1]]
+
+
 def test_a_base_that_is_not_causal_is_refused(tmp_path: Path) -> None:
     from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
