@@ -77,7 +77,7 @@ def count(run: Run, where: Filter = Filter()) -> int:
         duckdb.Error: the ledger is missing or damaged; so do all functions here.
     """
     clause, values = where.sql()
-    return int(_rows(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
+    return int(ask(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
 
 
 def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dic
     clause, values = where.sql()
     order = "order by abs(slack), id" if where.near_limit else ""  # the file is sorted by id already
     query = f"select {SHOWN} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
-    return _rows(run, query, values)
+    return ask(run, query, values)
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
@@ -93,12 +93,12 @@ def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
     if not ids:
         return []
     marks = ", ".join("?" * len(ids))
-    return _rows(run, f"select {SHOWN} from ledger where id in ({marks}) order by id", ids)
+    return ask(run, f"select {SHOWN} from ledger where id in ({marks}) order by id", ids)
 
 
 def reasons(run: Run) -> list[dict[str, Any]]:
     """How many rows fell at which stage for which reason, in the order of the stages."""
-    found = _rows(run, "select stage, reason, count(*) n from ledger where stage is not null group by all", [])
+    found = ask(run, "select stage, reason, count(*) n from ledger where stage is not null group by all", [])
     place = {s: i for i, s in enumerate(STAGES)}
     return sorted(found, key=lambda r: (place.get(r["stage"], len(place)), -r["n"], r["reason"] or ""))
 
@@ -174,11 +174,11 @@ def coverage(run: Run, points: int = 200) -> list[dict[str, Any]]:
 
 def fate(run: Run, id_: str) -> Fate | None:
     """One row with its texts and its witness; None where the ledger has no such id or key."""
-    found = _rows(run, "select * from ledger where id = ? or key = ? order by id limit 1", [id_, id_])
+    found = ask(run, "select * from ledger where id = ? or key = ? order by id limit 1", [id_, id_])
     if not found:
         return None
     row = found[0]
-    witness = _rows(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
+    witness = ask(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
     texts = said(run, [i for i in (row["id"], row.get("witness")) if i])
     prompt, answer = texts.get(row["id"], (None, None))
     witness_prompt, witness_answer = texts.get(row.get("witness") or "", (None, None))
@@ -199,7 +199,8 @@ def said(run: Run, ids: list[str]) -> dict[str, tuple[str, str]]:
     return {id_: (prompt_of(messages), answer_of(messages)) for id_, messages in found}
 
 
-def _rows(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
+def ask(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
+    """Rows of a query to the table `ledger`; `values` fill its question marks."""
     with _connect() as db:
         source = f"with ledger as (from read_parquet('{_literal(ledger_file(run))}')) "
         body = query.removeprefix("with ") if query.startswith("with ") else query

@@ -8,7 +8,7 @@ import pytest
 
 from tamis import schema
 from tamis.curate import gaps
-from tamis.curate.diff import diff
+from tamis.diff import diff
 from tamis.curate.pipeline import curate
 from tamis.curate.why_not import settle, why_not
 from tamis.errors import UserError
