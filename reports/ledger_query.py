@@ -115,13 +115,13 @@ def histogram(run: Run, score: str, bins: int = 40) -> dict[str, Any]:
         `edges` (bins + 1 numbers), `kept` and `dropped` (counts per bin), `missing` (rows without the score).
     """
     column = _score_column(run, score)
-    low, high, missing = _rows(
+    low, high, missing = ask(
         run, f"select min({column}) a, max({column}) b, count(*) - count({column}) m from ledger", []
     )[0].values()
     if low is None:
         return {"edges": [0.0, 1.0], "kept": [0], "dropped": [0], "missing": missing}
     width = (high - low) / bins or 1.0
-    found = _rows(
+    found = ask(
         run,
         f"select least(floor(({column} - ?) / ?), ?)::int b, verdict, count(*) n from ledger "
         f"where {column} is not null group by all",
@@ -139,7 +139,7 @@ def histogram(run: Run, score: str, bins: int = 40) -> dict[str, Any]:
 def what_if(run: Run, score: str, threshold: float) -> dict[str, int]:
     """How many kept and how many dropped rows have a score below a threshold; nothing is run again."""
     column = _score_column(run, score)
-    row = _rows(
+    row = ask(
         run,
         f"select count(*) filter (verdict = 'kept' and {column} < ?) kept, "
         f"count(*) filter (verdict = 'dropped' and {column} < ?) dropped from ledger",
@@ -152,7 +152,7 @@ def shares(run: Run, field: str, most: int = 30) -> list[dict[str, Any]]:
     """Rows read and rows kept by value of a field, the most frequent first."""
     if field not in FIELDS:
         raise ValueError(f"{field!r} is none of {FIELDS}")
-    return _rows(
+    return ask(
         run,
         f"select coalesce({field}, '(none)') \"value\", count(*) \"read\", count(*) filter (verdict = 'kept') kept "
         f'from ledger group by all order by "read" desc, "value" limit {int(most)}',
@@ -162,7 +162,7 @@ def shares(run: Run, field: str, most: int = 30) -> list[dict[str, Any]]:
 
 def coverage(run: Run, points: int = 200) -> list[dict[str, Any]]:
     """Share of clusters that have a row among the first k of the selection order, for up to `points` values of k."""
-    return _rows(
+    return ask(
         run,
         "with firsts as (select cluster, min(rank) r from ledger where cluster is not null and rank is not null "
         "group by cluster), numbered as (select r + 1 k, row_number() over (order by r) n, count(*) over () total "
