@@ -120,12 +120,12 @@ try:
         f"B: {in_streamlit(name)}, {written.count(result.rows['b'])} rows. Rows are matched by what they say."
     )
     if side := section(fates(result), "fates", clickable=True):
-        st.query_params.from_dict({**st.query_params.to_dict(), "kept_in": side, "reason": ""})
+        st.query_params["kept_in"], st.query_params["reason"] = side, ""
     left, right = st.columns(2)
     for column, side, other, reasons in ((left, "a", "b", result.only_a), (right, "b", "a", result.only_b)):
         with column:
             if picked := losses(side, other, reasons):
-                st.query_params.from_dict({**st.query_params.to_dict(), "kept_in": side, "reason": picked})
+                st.query_params["kept_in"], st.query_params["reason"] = side, picked
     side = st.query_params.get("kept_in") or ""
     asked = {"a": result.only_a, "b": result.only_b}.get(side)
     reason = st.query_params.get("reason") or None

@@ -20,7 +20,9 @@ from tamis.reports.review_queue import MOST, decisions, file_of, queue
 from tamis.reports.view import load
 from tamis.run import Run
 
-PARCEL = "My parcel with the blue garden chairs has been at the depot in Leeds for nine days, when will it be delivered?"
+PARCEL = (
+    "My parcel with the blue garden chairs has been at the depot in Leeds for nine days, when will it be delivered?"
+)
 ROWS = {
     "best": (PARCEL, "track"),
     "near": ("Hi " + PARCEL + "!!!!", "track"),
@@ -37,7 +39,9 @@ def curated(tmp_path, monkeypatch) -> Run:
     monkeypatch.chdir(tmp_path)
     lines = [{"id": k, "prompt": p, "completion": a, "label": a} for k, (p, a) in ROWS.items()]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
-    (tmp_path / "recipe.yaml").write_text("name: small\ndata: {path: data.jsonl}\nembedder: lsa\ncurate: {deduplicate: {near: 0.8, semantic: null}}\n")
+    (tmp_path / "recipe.yaml").write_text(
+        "name: small\ndata: {path: data.jsonl}\nembedder: lsa\ncurate: {deduplicate: {near: 0.8, semantic: null}}\n"
+    )
     return curate(tmp_path)
 
 
