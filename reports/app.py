@@ -19,6 +19,8 @@ PAGES = [
     ("examples.py", "Examples", "examples"),
     ("slices.py", "Slices", "slices"),
     ("curation.py", "Curation", "curation"),
+    ("review.py", "Review", "review"),
+    ("diff.py", "Diff", "diff"),
     ("map.py", "Map", "map"),
     ("training.py", "Training", "training"),
     ("runs.py", "Runs", "runs"),

@@ -11,6 +11,7 @@ from tamis.schema import STAGES
 # What a reason is called in a chart; one that is not here is shown as it is written in the ledger.
 REASONS = {
     "unreadable": "unreadable",
+    "reviewed": "dropped by a reviewer",
     "held_out": "held out for evaluation",
     "empty_prompt": "empty prompts",
     "empty_answer": "empty answers",
@@ -81,6 +82,8 @@ class Funnel:
     clusters: int | None
     seconds: float | None
     peak_mb: float | None
+    suspects: int = 0
+    """Rows whose label the rows around them contradict."""
 
     @property
     def losses(self) -> list[Loss]:
@@ -116,4 +119,5 @@ def funnel_view(raw: dict[str, Any]) -> Funnel:
         clusters=whole(raw.get("clusters")),
         seconds=sum(known) if known else number(seconds),
         peak_mb=number(raw.get("peak_mb")),
+        suspects=whole(raw.get("suspect_labels")) or 0,
     )

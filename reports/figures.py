@@ -112,6 +112,16 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bar:
+    """A count with a name."""
+
+    label: str
+    value: int
+    text: str
+    key: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Curve:
     """Points of one line, x rising."""
 
@@ -371,6 +381,21 @@ def funnel(steps: Sequence[Step], title: str) -> str:
             shapes.append(_text(at + _width(f"{step.left:,} "), y + 18, f"−{step.lost:,}", "bad"))
         parts.append(_group(step.key, step.detail or f"{step.label}: {step.left:,} left", shapes))
     return _svg(top + row * max(1, len(steps)) + 4, title, parts)
+
+
+def bars(shown: Sequence[Bar], title: str, role: Role) -> str:
+    """Counts side by side, longest name on the left, number on the right."""
+    most = max((b.value for b in shown), default=1) or 1
+    left = 12 + _widest([_short(b.label) for b in shown])
+    right = WIDTH - 14 - _widest([b.text for b in shown])
+    row, top = 26, 4
+    parts = []
+    for i, bar in enumerate(shown):
+        y, wide = top + row * i, max(1.5, (right - left) * bar.value / most)
+        shape = f'<rect x="{left:.1f}" y="{y + 3:.1f}" width="{wide:.1f}" height="{row - 8}" rx="2" {_fill(role)}/>'
+        words = [_label(left - 10, y + 17, bar.label, "end"), _text(left + wide + 6, y + 17, bar.text, "ink")]
+        parts.append(_group(bar.key, f"{bar.label}: {bar.text}", [shape, *words]))
+    return _svg(top + row * max(1, len(shown)) + 4, title, parts)
 
 
 # -------------------------------------------------------------------------------------------------------- lines

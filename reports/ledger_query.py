@@ -77,7 +77,7 @@ def count(run: Run, where: Filter = Filter()) -> int:
         duckdb.Error: the ledger is missing or damaged; so do all functions here.
     """
     clause, values = where.sql()
-    return int(_rows(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
+    return int(ask(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
 
 
 def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dic
     clause, values = where.sql()
     order = "order by abs(slack), id" if where.near_limit else ""  # the file is sorted by id already
     query = f"select {SHOWN} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
-    return _rows(run, query, values)
+    return ask(run, query, values)
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
@@ -93,12 +93,12 @@ def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
     if not ids:
         return []
     marks = ", ".join("?" * len(ids))
-    return _rows(run, f"select {SHOWN} from ledger where id in ({marks}) order by id", ids)
+    return ask(run, f"select {SHOWN} from ledger where id in ({marks}) order by id", ids)
 
 
 def reasons(run: Run) -> list[dict[str, Any]]:
     """How many rows fell at which stage for which reason, in the order of the stages."""
-    found = _rows(run, "select stage, reason, count(*) n from ledger where stage is not null group by all", [])
+    found = ask(run, "select stage, reason, count(*) n from ledger where stage is not null group by all", [])
     place = {s: i for i, s in enumerate(STAGES)}
     return sorted(found, key=lambda r: (place.get(r["stage"], len(place)), -r["n"], r["reason"] or ""))
 
@@ -115,13 +115,13 @@ def histogram(run: Run, score: str, bins: int = 40) -> dict[str, Any]:
         `edges` (bins + 1 numbers), `kept` and `dropped` (counts per bin), `missing` (rows without the score).
     """
     column = _score_column(run, score)
-    low, high, missing = _rows(
+    low, high, missing = ask(
         run, f"select min({column}) a, max({column}) b, count(*) - count({column}) m from ledger", []
     )[0].values()
     if low is None:
         return {"edges": [0.0, 1.0], "kept": [0], "dropped": [0], "missing": missing}
     width = (high - low) / bins or 1.0
-    found = _rows(
+    found = ask(
         run,
         f"select least(floor(({column} - ?) / ?), ?)::int b, verdict, count(*) n from ledger "
         f"where {column} is not null group by all",
@@ -139,7 +139,7 @@ def histogram(run: Run, score: str, bins: int = 40) -> dict[str, Any]:
 def what_if(run: Run, score: str, threshold: float) -> dict[str, int]:
     """How many kept and how many dropped rows have a score below a threshold; nothing is run again."""
     column = _score_column(run, score)
-    row = _rows(
+    row = ask(
         run,
         f"select count(*) filter (verdict = 'kept' and {column} < ?) kept, "
         f"count(*) filter (verdict = 'dropped' and {column} < ?) dropped from ledger",
@@ -152,7 +152,7 @@ def shares(run: Run, field: str, most: int = 30) -> list[dict[str, Any]]:
     """Rows read and rows kept by value of a field, the most frequent first."""
     if field not in FIELDS:
         raise ValueError(f"{field!r} is none of {FIELDS}")
-    return _rows(
+    return ask(
         run,
         f"select coalesce({field}, '(none)') \"value\", count(*) \"read\", count(*) filter (verdict = 'kept') kept "
         f'from ledger group by all order by "read" desc, "value" limit {int(most)}',
@@ -162,7 +162,7 @@ def shares(run: Run, field: str, most: int = 30) -> list[dict[str, Any]]:
 
 def coverage(run: Run, points: int = 200) -> list[dict[str, Any]]:
     """Share of clusters that have a row among the first k of the selection order, for up to `points` values of k."""
-    return _rows(
+    return ask(
         run,
         "with firsts as (select cluster, min(rank) r from ledger where cluster is not null and rank is not null "
         "group by cluster), numbered as (select r + 1 k, row_number() over (order by r) n, count(*) over () total "
@@ -174,11 +174,11 @@ def coverage(run: Run, points: int = 200) -> list[dict[str, Any]]:
 
 def fate(run: Run, id_: str) -> Fate | None:
     """One row with its texts and its witness; None where the ledger has no such id or key."""
-    found = _rows(run, "select * from ledger where id = ? or key = ? order by id limit 1", [id_, id_])
+    found = ask(run, "select * from ledger where id = ? or key = ? order by id limit 1", [id_, id_])
     if not found:
         return None
     row = found[0]
-    witness = _rows(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
+    witness = ask(run, "select * from ledger where id = ?", [row["witness"]]) if row.get("witness") else []
     texts = said(run, [i for i in (row["id"], row.get("witness")) if i])
     prompt, answer = texts.get(row["id"], (None, None))
     witness_prompt, witness_answer = texts.get(row.get("witness") or "", (None, None))
@@ -199,7 +199,8 @@ def said(run: Run, ids: list[str]) -> dict[str, tuple[str, str]]:
     return {id_: (prompt_of(messages), answer_of(messages)) for id_, messages in found}
 
 
-def _rows(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
+def ask(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
+    """Rows of a query to the table `ledger`; `values` fill its question marks."""
     with _connect() as db:
         source = f"with ledger as (from read_parquet('{_literal(ledger_file(run))}')) "
         body = query.removeprefix("with ") if query.startswith("with ") else query

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 
 import streamlit as st
@@ -21,8 +22,17 @@ from tamis.run import Run
 from tamis.schema import LEDGER
 
 WANTED = "run_wanted"  # what the page of all runs leaves here is chosen when the sidebar is drawn next
-# A folder is a run if it holds one of these.
-MARKS = ("recipe.yaml", "curate", "arms", "comparison.json", "verdict.json")
+# A folder is a run if it holds one of these: only Tamis writes them, and a damaged or half-copied run has one left. A
+# recipe alone is the user's own, and a folder named `curate` may be anything.
+MARKS = (
+    "verdict.json",
+    "curate/ledger.parquet",
+    "curate/funnel.json",
+    "curate/progress.json",
+    "arms/*/*/progress.json",
+    "arms/*/*/stage.json",
+    "arms/*/evaluate/*/*.json*",
+)
 STATES = {
     "complete": "✓ complete",
     "running": "… running",
@@ -47,7 +57,12 @@ def root() -> Path:
 
 def is_run(path: Path) -> bool:
     """Whether a folder looks like a run."""
-    return path.is_dir() and any((path / mark).exists() for mark in MARKS)
+    return path.is_dir() and (Run(path).begun() or any(any(path.glob(mark)) for mark in MARKS))
+
+
+def quoted(path: Path) -> str:
+    """A path as it is typed in a shell."""
+    return shlex.quote(str(path))
 
 
 def found_runs(folder: Path) -> list[Path]:
@@ -173,6 +188,14 @@ def progress() -> None:
     st.session_state["stages_seen"] = now
     if before is not None and before != now:
         st.rerun()
+
+
+def newly_clicked(choice: object, key: str) -> int | None:
+    """The row of a table that was clicked in this very rerun. A selection stays; what is chosen since must win."""
+    rows = choice["selection"]["rows"]  # type: ignore[index]
+    row = rows[0] if rows else None
+    before, st.session_state[f"clicked-{key}"] = st.session_state.get(f"clicked-{key}"), row
+    return row if row != before else None
 
 
 def has_ledger(run: Run) -> bool:

@@ -68,6 +68,12 @@ def in_csv(value: object) -> str:
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") or text[:1] == "\t" else text
 
 
+def from_csv(cell: str | None) -> str:
+    """What a cell held before `in_csv` kept a spreadsheet from taking it for a formula."""
+    text = cell or ""
+    return text[1:] if text[:1] == "'" and in_csv(text[1:]) == text else text
+
+
 def _named(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:

@@ -140,6 +140,7 @@ def curate(
             raw["embedder"] = embedder
         recipe = Recipe.check(raw, where="command line")
     folder = Run(run or Path("runs") / recipe.name)
+    recipe = _reviewed(recipe, folder)
     with folder.lock():
         (folder.path / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
         found = work(folder, recipe, quiet=quiet)
@@ -205,7 +206,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Rows that one run keeps and the other does not, by reason; rows are matched by id."""
-    from tamis.curate.diff import diff as compare
+    from tamis.diff import diff as compare
 
     found = compare(Run(run_a).curate / "ledger.parquet", Run(run_b).curate / "ledger.parquet", None if as_json else 5)
     lines = [
@@ -283,9 +284,19 @@ def _opened(what: str, run: Path | None) -> tuple[Recipe, Run, list[loop.Arm]]:
     if Path(what).is_dir():
         made = Run(Path(what))
         made.require()
-        return Recipe.of_run(what), Run(run) if run else made, loop.arms_of(made)
+        folder = Run(run) if run else made
+        return _reviewed(Recipe.of_run(what), folder), folder, loop.arms_of(made)
     recipe = Recipe.load(what)
-    return recipe, Run(run or Path("runs") / recipe.name), list(loop.MAIN)
+    folder = Run(run or Path("runs") / recipe.name)
+    return _reviewed(recipe, folder), folder, list(loop.MAIN)
+
+
+def _reviewed(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe with what was decided on the run's review page, where it names no decisions of its own."""
+    from tamis.annotations import adopted
+
+    named = adopted(run.path, recipe.curate.annotations)
+    return recipe.changed({"curate.annotations": named}) if named else recipe
 
 
 def _closing(run: Run, found: dict[str, Any]) -> list[str]:

@@ -235,7 +235,8 @@ class Curate(Settings):
     select: Select = Select()
     forbid_licenses: list[str] = []
     annotations: str | None = None
-    """Review decisions: JSON lines with `content`, `decision` (keep, drop, relabel), `label`, `reviewer`."""
+    """Review decisions: JSON lines with `content`, `decision` (keep, drop, relabel), `label`, `reviewer`. Default: what
+    was decided on the review page of the run folder (`annotations.jsonl` in it), if anything was."""
 
     @field_validator("scorers", mode="before")
     @classmethod

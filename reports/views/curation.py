@@ -82,12 +82,11 @@ def rows_table() -> None:
         }
         for r in here
     ]
-    choice = st.dataframe(
-        shown, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"rows-{where}-{number}"
-    )
-    clicked = choice["selection"]["rows"]
-    if clicked and clicked[0] < len(here):
-        st.query_params["row"] = here[clicked[0]]["id"]
+    name = f"rows-{where}-{number}"
+    choice = st.dataframe(shown, hide_index=True, on_select="rerun", selection_mode="single-row", key=name)
+    clicked = page_state.newly_clicked(choice, name)
+    if clicked is not None and clicked < len(here):
+        st.query_params["row"] = here[clicked]["id"]
     if wanted := st.query_params.get("row"):
         section(fate_html(ledger_query.fate(run, wanted)), "fate")
 

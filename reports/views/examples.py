@@ -85,9 +85,8 @@ table = [
     }
     for e in here
 ]
-choice = st.dataframe(
-    table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"list-{number}-{change}-{label}-{text}"
-)
+name = f"list-{number}-{change}-{label}-{text}"
+choice = st.dataframe(table, hide_index=True, on_select="rerun", selection_mode="single-row", key=name)
 st.download_button(
     "Download these items (CSV)",
     lambda: ("\ufeff" + rows_csv(rows)).encode("utf-8", "replace"),
@@ -95,9 +94,9 @@ st.download_button(
     mime="text/csv",
 )
 # The item is in the URL, so that it can be sent to somebody; a click wins over it.
-clicked = choice["selection"]["rows"]
-if clicked and clicked[0] < len(here):
-    st.query_params["item"] = here[clicked[0]].id
+clicked = page_state.newly_clicked(choice, name)
+if clicked is not None and clicked < len(here):
+    st.query_params["item"] = here[clicked].id
 wanted = st.query_params.get("item")
 item = next((e for e in examples.rows if e.id == wanted), here[0])
 

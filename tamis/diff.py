@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis.errors import StageFailed, UserError
+
+if TYPE_CHECKING:
+    import duckdb
 
 # Keyed by id. Two rows that could not be read and hold the same bytes have one id; their order tells them apart.
 _PAIRED = """
@@ -20,6 +25,11 @@ with a as (select *, row_number() over (partition by id order by file, line) as 
         from a full join b using (id, twin))
 """
 _WHY = "case verdict_{other} when 'absent' then 'absent' else stage_{other} || ': ' || reason_{other} end"
+_ONE_KEEPS = (
+    f"select id, key, file, line, case verdict_a when 'kept' then 'a' else 'b' end as kept_in, "
+    f"case verdict_a when 'kept' then {_WHY.format(other='b')} else {_WHY.format(other='a')} end as reason "
+    "from paired where (verdict_a = 'kept') <> (verdict_b = 'kept')"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +67,8 @@ def diff(a: Path, b: Path, most: int | None = None) -> Diff:
         UserError: one of them is missing.
         StageFailed: the numbers do not add up, which is a defect of Tamis.
     """
-    import duckdb
-
-    for file in (a, b):
-        if not file.is_file():
-            raise UserError("this run has no ledger", where=str(file), hint="tamis curate RECIPE makes one")
     files = {"a": str(a), "b": str(b)}
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as db:
-        db.execute(f"create temp table paired as {_PAIRED} select * from paired", files)
+    with _joined(a, b) as db:
 
         def counts(query: str) -> dict[str, int]:
             return dict(db.execute(query).fetchall())
@@ -84,14 +88,9 @@ def diff(a: Path, b: Path, most: int | None = None) -> Diff:
             "select count(*) from paired where verdict_a = 'dropped' and verdict_b = 'dropped' "
             "and (stage_a, reason_a) is distinct from (stage_b, reason_b)"
         ).fetchall()[0][0]
-        found = db.execute(
-            f"select id, key, file, line, case verdict_a when 'kept' then 'a' else 'b' end as kept_in, "
-            f"case verdict_a when 'kept' then {_WHY.format(other='b')} else {_WHY.format(other='a')} end as reason "
-            f"from paired where (verdict_a = 'kept') <> (verdict_b = 'kept') order by id, kept_in "
-            + ("" if most is None else f"limit {int(most)}")
+        examples = _records(
+            db, f"{_ONE_KEEPS} order by id, kept_in " + ("" if most is None else f"limit {int(most)}"), []
         )
-        names = [d[0] for d in found.description]
-        examples = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
         sizes = {
             s: db.execute(f"select count(*) from read_parquet(${s})", {s: f}).fetchall()[0][0] for s, f in files.items()
         }
@@ -101,3 +100,52 @@ def diff(a: Path, b: Path, most: int | None = None) -> Diff:
     if not rows == sizes == by_side:
         raise StageFailed(f"the ledgers hold {sizes} rows, the comparison {rows} and {by_side}")
     return Diff(rows, fates, only["a"], only["b"], moved, examples)
+
+
+def page(
+    a: Path, b: Path, kept_in: str | None = None, reason: str | None = None, number: int = 1, size: int = 50
+) -> list[dict[str, Any]]:
+    """Some of the rows that one run keeps and the other does not, by id: what `diff` gives as `examples`.
+
+    Args:
+        a: a ledger.parquet.
+        b: another.
+        kept_in: `a` or `b`; None takes both.
+        reason: why the other does not keep it, as `diff` writes it; None takes any.
+        number: which page, from 1.
+        size: rows of a page.
+
+    Raises:
+        UserError: one of the ledgers is missing.
+    """
+    tests = {"kept_in = ?": kept_in, "reason = ?": reason}
+    asked = {test: value for test, value in tests.items() if value is not None}
+    where = f"where {' and '.join(asked)}" if asked else ""
+    query = (
+        f"select * from ({_ONE_KEEPS}) {where} order by id, kept_in limit {int(size)} offset {int(size * (number - 1))}"
+    )
+    with _joined(a, b) as db:
+        return _records(db, query, list(asked.values()))
+
+
+@contextlib.contextmanager
+def _joined(a: Path, b: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database whose table `paired` has every row of both ledgers.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    import duckdb
+
+    for file in (a, b):
+        if not file.is_file():
+            raise UserError("this run has no ledger", where=str(file), hint="tamis curate RECIPE makes one")
+    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"}) as db:
+        db.execute(f"create temp table paired as {_PAIRED} select * from paired", {"a": str(a), "b": str(b)})
+        yield db
+
+
+def _records(db: duckdb.DuckDBPyConnection, query: str, values: list[Any]) -> list[dict[str, Any]]:
+    found = db.execute(query, values)
+    names = [d[0] for d in found.description or []]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
