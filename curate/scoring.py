@@ -18,7 +18,7 @@ import numpy as np
 from tamis.curate import budget, judge, quality
 from tamis.curate.ifd import Ifd
 from tamis.endpoint import Endpoint, require_consent
-from tamis.errors import RecipeError, require
+from tamis.errors import RecipeError, UserError, require
 from tamis.machine import product_rate
 from tamis.models import best_device, resolve
 from tamis.prompt import conversation
@@ -104,32 +104,57 @@ def forecast(recipe: Recipe, conversations: list[Turns]) -> list[Forecast]:
     ]
 
 
-def dry_run(recipe: Recipe) -> list[Forecast]:
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What curating would ask of the scorers, before anything starts.
+
+    Attributes:
+        rows: that the data holds and that can be read.
+        forecasts: one per model scorer, in the recipe's order.
+        refused: why scoring would not start; None where it would.
+    """
+
+    rows: int
+    forecasts: list[Forecast]
+    refused: UserError | None
+
+
+def dry_run(recipe: Recipe) -> DryRun:
     """`forecast` on the recipe's data as it is read: rules and leaks would only take rows away.
 
     Raises:
-        DataError, RecipeError: the data or a scorer's model cannot be used.
+        DataError, RecipeError, MissingExtra: the data or a scorer's model cannot be used.
     """
     from tamis.curate.pipeline import training_source
     from tamis.tables import read_records, read_shards
 
-    if not model_scorers(recipe):
-        return []
     with tempfile.TemporaryDirectory() as folder:
-        read_records(training_source(recipe), Path(folder) / "records")
+        rows = read_records(training_source(recipe), Path(folder) / "records").rows
+        if not model_scorers(recipe):
+            return DryRun(rows, [], None)
         table = read_shards(Path(folder) / "records")
-    return forecast(recipe, turns_of(recipe, table["messages"].to_pylist(), table["label"].to_pylist()))
+    turns = turns_of(recipe, table["messages"].to_pylist(), table["label"].to_pylist())
+    costs = forecast(recipe, turns)
+    try:
+        refuse_unpriced(recipe, costs)
+    except UserError as refused:
+        return DryRun(rows, costs, refused)
+    return DryRun(rows, costs, None)
 
 
-def refuse_unpriced(recipe: Recipe, conversations: list[Turns]) -> None:
+def refuse_unpriced(recipe: Recipe, costs: list[Forecast]) -> None:
     """Stop before the first scorer starts if one of them may not.
+
+    Args:
+        recipe: names the scorers and their limits.
+        costs: their `forecast`.
 
     Raises:
         UserError: rows would leave the machine without consent.
         RecipeError: no price is known where there must be one, or the forecast is above a limit; says the numbers.
         MissingExtra: what a scorer needs is not installed.
     """
-    for scorer, cost in zip(model_scorers(recipe), forecast(recipe, conversations), strict=True):
+    for scorer, cost in zip(model_scorers(recipe), costs, strict=True):
         where = f"curate.scorers[{scorer.name}]"
         if isinstance(scorer, JudgeScorer):
             endpoint = _endpoint(scorer)
@@ -205,7 +230,7 @@ def score(
         columns["score_features"] = np.array(made, np.float64)
     if model_scorers(recipe) and n:
         turns = turns_of(recipe, messages, labels)
-        refuse_unpriced(recipe, turns)
+        refuse_unpriced(recipe, forecast(recipe, turns))
         x = None
         for scorer in model_scorers(recipe):
             measured = _Measured(_measure(scorer, recipe, folder, quiet), turns)

@@ -66,9 +66,21 @@ class Case:
 
 
 def judge(run: Run, policy: Policy, arm: str | None = None, *, today: datetime.date | None = None) -> dict[str, Any]:
-    """Judge every arm of a run and write `verdict.json`.
+    """Judge every arm of a run and write `verdict.json`: `verdict_on`, then `write`."""
+    verdict = verdict_on(run, policy, arm, today)
+    write(run, policy, verdict)
+    return verdict
 
-    A champion that was compared with is copied into the run, so that the verdict can be replayed from it alone.
+
+def write(run: Run, policy: Policy, verdict: dict[str, Any]) -> None:
+    """Keep a verdict in its run, with a copy of the champion that was compared with: it can be replayed from there."""
+    if (file := policy.champion) is not None and file.is_file() and file.resolve() != run.champion.resolve():
+        write_atomic(run.champion, file.read_bytes())
+    write_json(run.verdict, verdict)
+
+
+def verdict_on(run: Run, policy: Policy, arm: str | None, today: datetime.date | None = None) -> dict[str, Any]:
+    """The verdict on a run, arm by arm; nothing is written.
 
     Args:
         run: a run with complete evaluations.
@@ -77,17 +89,9 @@ def judge(run: Run, policy: Policy, arm: str | None = None, *, today: datetime.d
         today: decides which waivers are in force; default: today (UTC).
 
     Returns:
-        What was written. `exit_code` is what the shell shall see.
+        What `verdict.json` holds. `exit_code` is what the shell shall see.
     """
-    verdict = verdict_on(run, policy, arm, today or datetime.datetime.now(datetime.UTC).date())
-    if (file := policy.champion) is not None and file.is_file() and file.resolve() != run.champion.resolve():
-        write_atomic(run.champion, file.read_bytes())
-    write_json(run.verdict, verdict)
-    return verdict
-
-
-def verdict_on(run: Run, policy: Policy, arm: str | None, today: datetime.date) -> dict[str, Any]:
-    """What `judge` writes; nothing is written."""
+    today = today or datetime.datetime.now(datetime.UTC).date()
     arms = [a for a in run.arms() if run.systems(a)] or [arm or "main"]
     first = arm or arms[0]
     judged = {name: judge_arm(run, policy, name, today) for name in dict.fromkeys([first, *arms])}

@@ -122,9 +122,11 @@ def curate(
     run: RunFolder = None,
     embedder: Annotated[str | None, typer.Option(help="lsa, auto or a sentence-transformers model.")] = None,
     quiet: Quiet = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Shrink a data set; every row's fate is in the ledger."""
+    from tamis import loop
     from tamis.curate.pipeline import curate as work
     from tamis.curate.pipeline import training_source
     from tamis.writing import write_rows
@@ -139,10 +141,15 @@ def curate(
         if embedder is not None:
             raw["embedder"] = embedder
         recipe = Recipe.check(raw, where="command line")
+    if dry_run:
+        told = loop.forecast_scoring(recipe)
+        _answer(told, _scoring(told), as_json)
+        _refused(told)
+        return
     folder = Run(run or Path("runs") / recipe.name)
     recipe = _reviewed(recipe, folder)
     with folder.lock():
-        (folder.path / "recipe.yaml").write_text(recipe.dump(), encoding="utf-8")
+        loop.write_down(folder, recipe)
         found = work(folder, recipe, quiet=quiet)
         if output is not None:
             import pyarrow.compute as pc
@@ -336,8 +343,27 @@ def _work_through(recipe: Recipe, folder: Run, arms: list[loop.Arm], quiet: bool
     _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
 
 
+def _scoring(found: dict[str, Any]) -> list[str]:
+    """What curating would take, as lines."""
+    lines = [f"curate: {found['rows']:,} rows, keeping {found['size']}"]
+    for cost in found["scorers"]:
+        money = "no price known" if cost["money"] is None else f"about {cost['money']:,.2f} {found['currency']}"
+        lines += [
+            f"score {cost['scorer']}: {cost['rows']:,} rows, {cost['tokens']:,} tokens, on {cost['where']}",
+            f"  about {_minutes(60 * cost['minutes'])}, {money} ({cost['note']})",
+        ]
+    return lines if found["scorers"] else [*lines, "score: no scorer of this recipe costs time or money"]
+
+
+def _refused(found: dict[str, Any]) -> None:
+    """A dry run of what would not start ends as starting it would."""
+    if why := found["refused"]:
+        print(f"error: this would not start: {visible(why, None)}", file=sys.stderr)
+        raise typer.Exit(int(ExitCode.USAGE))
+
+
 def _forecast(found: dict[str, Any], as_json: bool) -> None:
-    lines = []
+    lines = _scoring(found["scoring"]) if found["scoring"] else []
     if not found["curated"]:
         lines.append("not curated yet: rows drawn at random stand in for those that would be chosen")
     told: list[Any] = []
@@ -362,6 +388,8 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
     if found["money"] is not None:
         lines.append(f"money: about {found['money']:.4f} {found['currency']} of machine time to train")
     _answer(found, lines, as_json)
+    if found["scoring"]:
+        _refused(found["scoring"])
 
 
 def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -567,7 +595,7 @@ def gate(
         return
     if folder is None:
         raise UserError("which run?", hint="tamis gate RUN --policy FILE")
-    verdict = loop.replay(folder) if replay else loop.judge(folder, _policy_of(folder, policy), arm)
+    verdict = loop.replay(folder) if replay else loop.judge(folder, _policy_of(folder, policy), arm, keep=False)
     text = loop.explain_policy(_policy_of(folder, policy), verdict) if explain else render.FORMATS[format](verdict)
     print(text if format in ("json", "junit") else visible(text, None))
     if format == "github":

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from tamis import schema, tables
-from tamis.errors import DataError, RecipeError, did_you_mean
+from tamis.errors import DataError, RecipeError, did_you_mean, of_disk
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
@@ -32,6 +33,8 @@ class Arm:
     """An order of `order.parquet`; None is the rows that the ledger keeps."""
     size: int | None = None
 
+
+JUNIT = "gates.junit.xml"  # in the report's folder
 
 MAIN = (Arm("main"),)
 """What a plain run has: one arm, on the rows that the ledger keeps."""
@@ -77,8 +80,7 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
     """
     from tamis.curate.pipeline import curate, write_items
 
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.recipe_file.write_text(recipe.dump(), encoding="utf-8")
+    write_down(run, recipe)
     draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
     schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
     if recipe.data is None:
@@ -97,6 +99,22 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
     return funnel
 
 
+def write_down(run: Run, recipe: Recipe) -> None:
+    """Keep the recipe in the run folder. One that no longer names a gate takes the verdict of the last one with it."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    if recipe.gate is None and run.recipe_file.is_file() and _names_gate(run.recipe_file):
+        for file in (run.verdict, run.report / JUNIT):
+            file.unlink(missing_ok=True)
+    run.recipe_file.write_text(recipe.dump(), encoding="utf-8")
+
+
+def _names_gate(file: Path) -> bool:
+    try:
+        return bool(yaml.safe_load(file.read_text(encoding="utf-8"))["gate"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
+
+
 def arms_of(run: Run) -> list[Arm]:
     """The arms a run was made with, so that it can be made again."""
     try:
@@ -110,8 +128,9 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     """What a run would take, without doing it: exact where the data is curated already, else from rows drawn at random.
 
     Returns:
-        {curated, train: {arm: {rows, tokens, trained_tokens, steps, seconds, memory_gb, free_gb, device, choices,
-        warnings}}, items (None before a hold-out), requests, money (None without a price), currency}.
+        {curated, scoring (`forecast_scoring`; None where it is done), train: {arm: {rows, tokens, trained_tokens,
+        steps, seconds, memory_gb, free_gb, device, choices, warnings}}, items (None before
+        a hold-out), requests, money (None without a price), currency}.
     """
     from tamis.curate.pipeline import stage_of
 
@@ -119,6 +138,7 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     curated = stage is not None and stage.complete()
     trains = {"tuned", "merged"} & {s for s in recipe.evaluate.systems if isinstance(s, str)}
     found: dict[str, Any] = {"curated": curated or stage is None, "train": {}, "items": None, "requests": 0}
+    found["scoring"] = None if found["curated"] else forecast_scoring(recipe)
     if stage is not None and trains:
         from tamis.train.stage import forecast_arm
 
@@ -147,6 +167,25 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     seconds = sum(a["seconds"] for a in found["train"].values())
     found["money"] = None if price.machine_hour is None else price.machine_hour * seconds / 3600
     return found | {"currency": price.currency}
+
+
+def forecast_scoring(recipe: Recipe) -> dict[str, Any]:
+    """What curating would take: its rows, and what its model scorers cost. Nothing is scored, nothing is sent.
+
+    Returns:
+        {rows, size (what the recipe keeps, in words), currency, scorers: [{scorer, rows, tokens, minutes, money (None
+        where no price is known), where, note}], refused (why scoring would not start, else None)}.
+    """
+    from tamis.curate.scoring import dry_run
+
+    found = dry_run(recipe)
+    return {
+        "rows": found.rows,
+        "size": str(recipe.curate.select.size or "all that survive"),
+        "currency": recipe.evaluate.price.currency,
+        "scorers": [dataclasses.asdict(f) for f in found.forecasts],
+        "refused": found.refused and str(found.refused),
+    }
 
 
 def show_labels(run: Run, recipe: Recipe, arm: Arm, count: int) -> list[dict[str, Any]]:
@@ -309,14 +348,27 @@ def _said(run: Run) -> list[Any]:
     return found
 
 
-def judge(run: Run, policy: str | Path, arm: str | None = None) -> dict[str, Any]:
-    """Judge a run by a policy file; writes `verdict.json` and `report/gates.junit.xml`."""
-    from tamis.evaluate import render
-    from tamis.evaluate.gate import judge as judge_arms
+def judge(run: Run, policy: str | Path, arm: str | None = None, *, keep: bool = True) -> dict[str, Any]:
+    """Judge a run by a policy file; writes `verdict.json` and `report/gates.junit.xml`.
+
+    Args:
+        run: a run with complete evaluations.
+        policy: the file.
+        arm: whose verdict is the run's; default the first.
+        keep: whether a verdict that cannot be written is an error; else that is said on stderr, and it counts.
+    """
+    from tamis.evaluate import gate, render
     from tamis.evaluate.policy import load_policy
 
-    verdict = judge_arms(run, load_policy(policy), arm)
-    schema.write_atomic(run.report / "gates.junit.xml", render.junit(verdict).encode())
+    asked = load_policy(policy)
+    verdict = gate.verdict_on(run, asked, arm)
+    try:
+        gate.write(run, asked, verdict)
+        schema.write_atomic(run.report / JUNIT, render.junit(verdict).encode())
+    except OSError as error:
+        if keep or (told := of_disk(error)) is None:
+            raise
+        print(f"the verdict could not be written: {told.why} ({run.path}); it counts all the same", file=sys.stderr)
     return verdict
 
 

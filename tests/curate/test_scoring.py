@@ -206,13 +206,15 @@ def test_a_dry_run_says_rows_tokens_minutes_and_money_and_scores_nothing(data, t
         model=tiny_model,
         evaluate={"price": {"machine_hour": 3.0}},
     )
-    small, big = scoring.dry_run(asked)
+    told = scoring.dry_run(asked)
+    small, big = told.forecasts
+    assert (told.rows, told.refused) == (90, None)
     assert (small.scorer, small.rows, big.scorer, big.rows) == ("ifd", 9, "judge", 45)
     assert 9 * 30 < small.tokens < 9 * 120
     assert small.money is not None
     assert big.money == pytest.approx(((big.tokens - 45 * 8) * 2.0 + 45 * 8 * 10.0) / 1e6)
     assert desk.asked == 0
-    assert scoring.dry_run(recipe(data, "features")) == []
+    assert scoring.dry_run(recipe(data, "features")) == scoring.DryRun(90, [], None)
 
 
 @pytest.mark.slow  # unpacks the packaged model into a cache of its own
