@@ -4,8 +4,8 @@
     python benchmarks/study/make.py OUT                      # all 150 intents, clean
 
 Writes OUT/{train,test}.jsonl. Made dirty, of all training rows 30 % are near copies (greetings, typing slips, case),
-10 % have a wrong label, 5 % are junk, and one test item in twenty is among them with its answer. The column `planted` of
-the training rows says which; nothing reads it. Data: Larson et al. (2019), EMNLP, CC BY 3.0.
+10 % have a wrong label, 5 % are junk, and one test item in twenty is among them with its answer. The column `planted`
+of the training rows says which; nothing reads it. Data: Larson et al. (2019), EMNLP, CC BY 3.0.
 """
 
 from __future__ import annotations
