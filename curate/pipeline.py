@@ -91,7 +91,7 @@ def curate(
     if recipe.eval and recipe.eval.holdout:
         items = work.split(recipe.eval.holdout)
     if items is not None and recipe.eval and recipe.eval.limit:
-        items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
+        items = limited(items, recipe.eval.limit, recipe.seed_for("eval"))
     work.decontaminate()
     clock.mark("decontaminate")
     work.embed()
@@ -171,7 +171,7 @@ def write_items(run: Run, recipe: Recipe) -> None:
     if warning:
         _log(warning)
     if recipe.eval.limit:
-        items = _limited(items, recipe.eval.limit, recipe.seed_for("eval"))
+        items = limited(items, recipe.eval.limit, recipe.seed_for("eval"))
     schema.write_parquet(run.curate / "eval.parquet", items)
 
 
@@ -244,10 +244,15 @@ def _items(recipe: Recipe, source: Source, folder: Path, people: personal.Person
         f"{read.quarantined:,} of {read.rows + read.quarantined:,} rows of the evaluation file cannot be read and are "
         f"no items; the first is {lost[0]['file']}:{lost[0]['line']}, {lost[0]['reason']}: {lost[0]['detail']}"
     )
-    return _as_items(table), unread or None
+    return as_items(table), unread or None
 
 
-def _as_items(table: pa.Table) -> pa.Table:
+def as_items(table: pa.Table) -> pa.Table:
+    """Rows as evaluation items (schema.EVAL) in their order, near-duplicates among them in one component.
+
+    Args:
+        table: with columns `id`, `key`, `messages`, `label`.
+    """
     prompts = [prompt_of(m) for m in table["messages"].to_pylist()]
     texts = [normalise(p) for p in prompts]
     pairs, _ = near.near_pairs(texts, near.signatures(texts), TWIN)
@@ -262,7 +267,7 @@ def _as_items(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=schema.EVAL)
 
 
-def _limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
+def limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
     """A subset of the items, stratified by label, the same for the same seed."""
     if limit >= len(items):
         return items
@@ -369,7 +374,7 @@ class _Work:
                 taken += sizes[c]
         held = np.array([i for i in usable.tolist() if int(component[i]) in picked], np.int64)
         self.held = {self.ids[i] for i in held.tolist()}
-        self.items = _as_items(self.known.take(pa.array(held)))
+        self.items = as_items(self.known.take(pa.array(held)))
         return self.items
 
     def decontaminate(self) -> None:

@@ -69,6 +69,7 @@ def run_cells(
     cells: Sequence[Cell],
     home: Path,
     *,
+    items: pa.Table | None = None,
     keep_weights: bool = False,
     quiet: bool = False,
     on_cell: Callable[[int, dict[str, Any]], None] = lambda done, cell: None,
@@ -80,6 +81,7 @@ def run_cells(
         recipe: what the cells have in common. No request is timed in a cell.
         cells: what to do; names must differ.
         home: where the results go; may hold cells of an earlier call, which are left as they are.
+        items: what is asked (`schema.EVAL`); default the run's evaluation items.
         keep_weights: keep adapters; else they go once their cell is done.
         quiet: no progress on stderr.
         on_cell: called after each cell with the number of cells done and the cell's row of the table.
@@ -92,7 +94,7 @@ def run_cells(
         DataError, RecipeError, StageFailed: as training and evaluation raise them.
     """
     _require_names(cells)
-    items = pq.read_table(run.curate / "eval.parquet")
+    items = _asked(run, items)
     workspace = Run(home)
     parts: list[pa.Table] = []
     for number, cell in enumerate(cells, 1):
@@ -111,9 +113,11 @@ def run_cells(
     return pa.concat_tables(parts) if parts else schema.CELLS.empty_table()
 
 
-def done_already(run: Run, recipe: Recipe, cells: Sequence[Cell], home: Path) -> set[str]:
+def done_already(
+    run: Run, recipe: Recipe, cells: Sequence[Cell], home: Path, *, items: pa.Table | None = None
+) -> set[str]:
     """Names of the cells that `run_cells` would read back instead of working. Loads no model."""
-    items = pq.read_table(run.curate / "eval.parquet")
+    items = _asked(run, items)
     found = set()
     for cell in cells:
         settings = recipe.changed({**NEVER_TIMED, **cell.overlay})
@@ -148,6 +152,10 @@ def _require_names(cells: Sequence[Cell]) -> None:
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise UserError(f"two cells are named {twice!r}")
+
+
+def _asked(run: Run, items: pa.Table | None) -> pa.Table:
+    return pq.read_table(run.curate / "eval.parquet") if items is None else items
 
 
 def _records(run: Run, cell: Cell) -> pa.Table | None:

@@ -5,6 +5,7 @@ Exit codes: 0 done or PASS, 1 FAIL, 2 wrong usage, 3 INCONCLUSIVE, 4 INVALID, 5 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -472,6 +474,75 @@ def train(
             f"  memory   {arm['peak_mb']:,.0f} MB at the peak, {arm['estimate_mb']:,.0f} MB planned",
         ]
     _answer({"arms": found}, [*lines, f"next: tamis evaluate {recipe}"], as_json)
+
+
+@app.command()
+def sweep(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Try learning rates, then ranks, alphas and target modules, on items that no gate will see."""
+    from tamis import sweep as work
+
+    with _curated(recipe, run, quiet, dry_run) as (settings, folder):
+        if dry_run:
+            told = work.forecast(folder, settings)
+            stages = [f"  {key}: {told['planned'][key]} as planned, {_listed(v)}" for key, v in told["stages"].items()]
+            _answer(told, [_arms_line(told), *stages, f"items: {told['items']:,}, {told['origin']}"], as_json)
+            return
+        found = work.sweep(folder, settings, quiet=quiet)
+    grid, lines = work.closing(found)
+    _answer(found, [*_columns(grid), *lines], as_json)
+
+
+@app.command()
+def compare(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Base, LoRA, QLoRA, full tuning and the quantisations on the same items: quality, memory, speed, forgetting."""
+    from tamis import methods as work
+
+    with _curated(recipe, run, quiet, dry_run) as (settings, folder):
+        if dry_run:
+            told = work.forecast(folder, settings)
+            lines = [
+                f"  {name}: {arm['error']}"
+                if "error" in arm
+                else f"  {name}: about {_minutes(arm['seconds'])}, {arm['memory_gb']:.1f} of {arm['free_gb']:.0f} GB"
+                for name, arm in told["arms"].items()
+            ]
+            _answer(told, [f"train {len(lines)} arms, about {_minutes(told['seconds'])}", *lines], as_json)
+            return
+        found = work.compare(folder, settings, quiet=quiet)
+    grid, lines = work.closing(found)
+    _answer(found, [*_columns(grid), *lines], as_json)
+
+
+@contextlib.contextmanager
+def _curated(what: str, run: Path | None, quiet: bool, dry_run: bool) -> Iterator[tuple[Recipe, Run]]:
+    """A recipe and its run folder, locked, curated if that was not done yet. A dry run curates nothing."""
+    from tamis import loop
+    from tamis.curate.pipeline import stage_of
+
+    settings, folder, arms = _opened(what, run)
+    if settings.data is None:
+        raise UserError("this recipe trains on nothing", where="data", hint="data: {path: FILE}")
+    if dry_run and not stage_of(folder, settings).complete():
+        where = f" --run {run}" if run else ""
+        raise UserError("nothing is curated yet, so nothing can be foretold", hint=f"tamis curate {what}{where}")
+    with folder.lock():
+        if not dry_run:
+            loop.prepare(folder, settings, arms, quiet=quiet)
+        loop.eval_items(folder)
+        yield settings, folder
+
+
+def _arms_line(told: dict[str, Any]) -> str:
+    left = told["arms"] - told["done"]
+    return f"train {left} arms of {told['rows']:,} rows, about {_minutes(told['seconds'])}; {told['done']} are done"
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join("+".join(v) if isinstance(v, list) else f"{v}" for v in values)
 
 
 @app.command()

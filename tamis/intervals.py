@@ -497,6 +497,34 @@ def scale_until(settled: Callable[[float], bool]) -> float | None:
     return high
 
 
+def two_sided_p(at: Callable[[float], Interval], null: float = 0.0) -> float:
+    """The p-value that belongs to an interval: the level at which it just touches the null value.
+
+    So test and interval cannot disagree, whatever the interval's method, clusters included.
+
+    Args:
+        at: the interval by its confidence.
+        null: the value tested.
+
+    Returns:
+        Between 1e-6, below which nothing is resolved, and 1.
+    """
+
+    def clear(alpha: float) -> bool:
+        found = at(1 - alpha)
+        return found.lower is not None and found.upper is not None and not found.lower <= null <= found.upper
+
+    low, high = 1e-6, 1 - 1e-9
+    if not clear(high):
+        return 1.0
+    if clear(low):
+        return low
+    for _ in range(24):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if clear(middle) else (middle, high)
+    return high
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the order given."""
     order = np.argsort(np.asarray(p_values, dtype=np.float64), kind="stable")

@@ -405,6 +405,37 @@ class Evaluate(Settings):
         return self
 
 
+class Sweep(Settings):
+    """`tamis sweep`: the values tried, stage by stage. `auto` spreads some about the planned one; `[]` tries none."""
+
+    lr: list[float] | Literal["auto"] = "auto"
+    r: list[int] | Literal["auto"] = "auto"
+    alpha: list[float] | Literal["auto"] = "auto"
+    target_modules: list[str | list[str]] | Literal["auto"] = "auto"
+    """`auto`: all linear layers, and those that the model's family is adapted at by default (mostly attention's)."""
+    items: int = Field(default=200, ge=10)
+    """Validation items: training rows, never the evaluation set's, so the gate's items stay unseen."""
+    metric: str | None = None
+    """What decides; default the first of the task."""
+
+
+class Compare(Settings):
+    """`tamis compare`: ways of training on the same rows and items."""
+
+    arms: list[Literal["qlora", "lora", "full", "nf4", "fp4", "int8"]] = ["qlora", "lora", "full", "fp4", "int8"]
+    """`qlora` as the recipe quantises; `nf4`, `fp4`, `int8`: qlora with that quantisation."""
+    general: Eval | None = None
+    """Rows of another kind, on which is measured what training has made the model forget."""
+
+    @model_validator(mode="after")
+    def _a_file(self) -> Compare:
+        if self.general is not None and self.general.path is None:
+            raise ValueError("compare.general needs a path")
+        if len(set(self.arms)) < len(self.arms):
+            raise ValueError(f"an arm is named twice: {self.arms}")
+        return self
+
+
 class Engine(Settings):
     """Where Daft runs: `native`, or a Ray cluster (`auto` starts one here, else its address)."""
 
@@ -426,6 +457,8 @@ class Recipe(Settings):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     gate: str | None = None
+    sweep: Sweep = Sweep()
+    compare: Compare = Compare()
 
     @model_validator(mode="after")
     def _has_data(self) -> Recipe:
@@ -542,6 +575,7 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         ("data", "path"),
         ("eval", "path"),
         ("gate",),
+        ("compare", "general", "path"),
         ("curate", "annotations"),
         ("curate", "rules", "custom"),
         ("curate", "select", "must_keep"),

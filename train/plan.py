@@ -24,6 +24,10 @@ ENOUGH_STEPS = 100
 CONTEXT_CAP = 4096  # tokens; `auto` never plans longer rows than this without being asked
 
 
+class DoesNotFit(RecipeError):
+    """Even the smallest plan needs more memory than there is."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """What the formulas need to know of a decoder: sizes as numbers of elements."""
@@ -261,7 +265,7 @@ def make_plan(
         held_out: rows beside these that are kept for early stopping.
 
     Raises:
-        RecipeError: even the smallest plan does not fit the memory.
+        DoesNotFit: even the smallest plan needs more memory than there is.
     """
     choices: list[Choice] = []
 
@@ -380,7 +384,7 @@ def _fit(
             )
             if parts.total <= budget:
                 return size, checkpointing, parts
-    raise RecipeError(
+    raise DoesNotFit(
         f"training needs {parts.total / 1e9:.1f} GB, {hardware.device} has {hardware.memory / 1e9:.1f} GB free",
         why=f"weights {parts.weights / 1e9:.1f} GB, activations of one row {parts.activations / 1e9:.1f} GB",
         hint="a smaller model, method: qlora, a smaller max_length, or gradient_checkpointing: auto",
