@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tamis.reports import figures
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import Funnel
-from tamis.reports.figures import Dot, Limit, Point, Step
+from tamis.reports.figures import Curve, Dot, Limit, Point, Step
+from tamis.reports.load_view import Level
 from tamis.reports.metric_names import named
 from tamis.reports.systems_view import LATENCY, SystemRow, SystemsView
 from tamis.reports.verdict_view import GateRow
@@ -120,6 +121,29 @@ def differences(view: ReportView, metric: str | None = None) -> str | None:
         return None
     title = f"difference in {named(metric).label} between the candidate and {len(dots)} others"
     return figures.forest(dots, lambda x: written.difference(metric, x), title)
+
+
+def throughputs(loads: Sequence[tuple[str, Sequence[Level]]], by: str) -> str | None:
+    """Answered requests a second at each measured load, one line a system.
+
+    Args:
+        loads: name and levels of each system, at most as many as there are colours.
+        by: `concurrency` (requests in flight) or `rate` (requests sent a second).
+    """
+    curves = []
+    for (label, levels), colour in zip(loads, figures.SERIES, strict=False):
+        at = [(x.at, x.throughput) for x in levels if x.by == by and x.throughput is not None]
+        if at:
+            curves.append(Curve(label, [a for a, _ in at], [t for _, t in at], colour))
+    if not curves:
+        return None
+    name = "requests in flight" if by == "concurrency" else "requests sent a second"
+    at = [x for c in curves for x in c.xs]
+    return figures.lines(
+        curves, written.number, written.number, f"requests answered a second against {name}", x_name=name,
+        y_name="answered a second", y_range=(0.0, max(y for c in curves for y in c.ys)), log=max(at) > WIDE * min(at),
+        dots=True,
+    )  # fmt: skip
 
 
 def _limit_of(view: ReportView, metric: str) -> GateRow | None:

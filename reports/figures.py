@@ -434,6 +434,7 @@ def lines(
     y_range: tuple[float, float] | None = None,
     marks: Sequence[float] = (),
     steps: bool = False,
+    dots: bool = False,
 ) -> str:
     """Lines over one axis, named in a legend above.
 
@@ -448,6 +449,7 @@ def lines(
         y_range: fixed y axis.
         marks: heights at which each curve gets a dot.
         steps: draw as a staircase.
+        dots: mark every point, where each is a measurement of its own.
     """
     y_axis = Axis.over(list(y_range) if y_range else [y for c in curves for y in c.ys if math.isfinite(y)])
     x_axis = Axis.over([x for c in curves for x in c.xs], log=log, pad=0.02)
@@ -465,6 +467,9 @@ def lines(
         path = _stairs(pairs, across, up) if steps else [f"{across(a):.1f},{up(b):.1f}" for a, b in pairs]
         shape = f'<polyline points="{" ".join(path)}" fill="none" stroke-width="2" {_stroke(curve.role)}{dash}/>'
         parts.append(_group("", curve.label, [shape]))
+        for a, b in pairs if dots else ():
+            dot = f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="4" {_fill(curve.role)}/>'
+            parts.append(_group("", f"{curve.label}: {write_y(b)} at {write_x(a)}", [dot]))
         for mark in marks:
             if (at := next((a for a, b in zip(curve.xs, curve.ys, strict=True) if b >= mark), None)) is not None:
                 dot = f'<circle cx="{across(at):.1f}" cy="{up(mark):.1f}" r="3.5" {_fill(curve.role)}/>'

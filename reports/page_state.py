@@ -29,8 +29,7 @@ MARKS = (
     "curate/ledger.parquet",
     "curate/funnel.json",
     "curate/progress.json",
-    "arms/*/*/progress.json",
-    "arms/*/*/stage.json",
+    "arms/*/*/*.json*",
     "arms/*/evaluate/*/*.json*",
 )
 STATES = {

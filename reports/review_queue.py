@@ -73,13 +73,12 @@ def _limits(run: Run, funnel: Funnel) -> Queue:
     """Dropped rows that missed the limit by least. What selection left out missed no limit, only others were better."""
     where = Filter(near_limit=True)
     rows = ledger_query.page(run, where, 1, MOST)
-    items = [Item(r, "limits", f"{_by(r)}, {abs(r['slack']):.3f} beyond the limit") for r in rows]
-    return Queue(tuple(items), ledger_query.count(run, where))
+    return Queue(tuple(Item(r, "limits", _beyond(r)) for r in rows), ledger_query.count(run, where))
 
 
-def _by(row: dict[str, Any]) -> str:
-    likeness = f", similarity {row['similarity']:.3f}" if row["similarity"] is not None else ""
-    return f"{REASONS.get(row['reason'] or '', row['reason'])}{likeness}"
+def _beyond(row: dict[str, Any]) -> str:
+    likeness = f"similarity {row['similarity']:.3f}, " if row["similarity"] is not None else ""
+    return f"{likeness}{abs(row['slack']):.3f} beyond the limit"
 
 
 def _conflicts(run: Run, funnel: Funnel) -> Queue:

@@ -42,23 +42,23 @@ def words(reason: str) -> str:
     """`STAGE: REASON` or `absent` as a reader says it."""
     stage, colon, why = reason.partition(": ")
     if not colon:
-        return "not in its data" if stage == "absent" else one_line(stage)
+        return "not among its rows" if stage == "absent" else one_line(stage)
     return f"{STAGE_WORDS.get(stage, stage)}: {REASONS.get(why, one_line(why))}"
 
 
 def fates(result: diff.Diff) -> str:
     """How many rows have which fate in both versions, as a square."""
     names = ("kept", "dropped", "absent")
-    said = {"kept": "kept", "dropped": "dropped", "absent": "not in its data"}
+    said = {"kept": "kept in", "dropped": "dropped in", "absent": "absent from"}
 
     def cell(a: str, b: str) -> str:
         n = result.fates.get(f"{a} in A, {b} in B", 0)
         side = "a" if a == "kept" != b else "b" if b == "kept" != a else None
         return f'<b data-key="{side}">{written.count(n)}</b>' if side and n else written.count(n)
 
-    body = [[f"{said[a]} in A", *("" if a == b == "absent" else cell(a, b) for b in names)] for a in names]
+    body = [[f"{said[a]} A", *("" if a == b == "absent" else cell(a, b) for b in names)] for a in names]
     caption = f"Each row of both; {written.count(result.moved)} of those dropped by both fell for another reason"
-    return parts.table(["", *(f"{said[b]} in B" for b in names)], body, caption, range(1, 4))
+    return parts.table(["", *(f"{said[b]} B" for b in names)], body, caption, range(1, 4))
 
 
 def losses(side: str, other: str, reasons: dict[str, int]) -> str | None:
@@ -69,7 +69,7 @@ def losses(side: str, other: str, reasons: dict[str, int]) -> str | None:
         return None
     bars = [Bar(words(r), n, written.count(n), r) for r, n in list(reasons.items())[:MOST_REASONS]]
     picked = section(
-        figures.bars(bars, f"why {other.upper()} does not keep them", "good" if side == "b" else "bad"),
+        figures.bars(bars, f"why {other.upper()} does not keep them", "bar"),
         f"only-{side}",
         clickable=True,
     )

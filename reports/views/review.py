@@ -170,6 +170,7 @@ try:
         st.caption(f"{written.count(len(known))} decisions in {in_streamlit(file, 200)}. They hold once you type:")
         st.code(folder.rerun, language="bash")
     if items:
+        above = st.container()  # the row and the buttons, so that judging many rows needs no scrolling
         table(items)
         open_ = [i.id for i in items if i.content not in known]
         asked = st.query_params.get("row")
@@ -177,7 +178,8 @@ try:
         item = item or next((i for i in items if i.id in open_[:1]), items[0])
         at = items.index(item)
         later = [i.id for i in (*items[at + 1 :], *items[:at]) if i.content not in known and i.content != item.content]
-        judgement(item, later[0] if later else None)
+        with above:
+            judgement(item, later[0] if later else None)
         by_csv(items)
     else:
         st.info(

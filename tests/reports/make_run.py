@@ -351,6 +351,30 @@ def write_requests(folder: Path, items: Any, seconds: float, sizes: Sizes, rng: 
     return times
 
 
+def write_loads(folder: Path, items: Any, seconds: float, levels: tuple[int, ...] = (1, 2, 4, 8)) -> None:
+    """Requests in flight, of which two are worked on at a time: beyond that they only wait."""
+    told = []
+    for number, many in enumerate(levels):
+        took = seconds * max(1.0, many / 2)
+        rows = [
+            {
+                "id": items[i % len(items)]["id"],
+                "warmup": i < many,
+                "scheduled_s": (i // many) * took,
+                "sent_s": (i // many) * took,
+                "first_s": (i // many) * took + took / 2,
+                "last_s": (i // many) * took + took,
+                "prompt_tokens": 30,
+                "output_tokens": 3,
+                "status": "ok",
+            }
+            for i in range(many * 21)
+        ]
+        schema.write_parquet(folder / f"load-{number}.parquet", pa.Table.from_pylist(rows, schema.REQUESTS))
+        told.append({"arrival": "closed", "rate": None, "concurrency": many, "file": f"load-{number}.parquet"})
+    schema.write_json(folder / "load.json", {"levels": told})
+
+
 ENVIRONMENT = {
     "machine": "Xeon, 2 cores",
     "hardware": "Xeon, 2 cores",

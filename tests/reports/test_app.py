@@ -90,6 +90,25 @@ def test_the_run_arm_and_baseline_of_the_url_are_shown(monkeypatch, finished):
     assert "random / tuned" in sections(app)
 
 
+def test_a_folder_of_the_users_own_is_no_run(monkeypatch, build, tmp_path):
+    build(tmp_path / "made", read=400, kept=50, items=10, requests=5, arms=("chosen",))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").write_text("name: mine\n")
+    (tmp_path / "code" / "curate").mkdir(parents=True)
+    app = opened(monkeypatch, tmp_path)
+    assert app.selectbox[0].options == ["made"]
+
+
+def test_an_item_chosen_by_the_next_button_wins_over_the_row_still_selected(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path, "examples")
+    app.session_state["list-1-None-None-"] = {"selection": {"rows": [3], "columns": [], "cells": []}}
+    app.run()
+    shown = load(finished, examples=None).examples.rows
+    assert app.query_params["item"] == shown[3].id
+    next(b for b in app.button if b.label == "next →").click()
+    assert app.run().query_params["item"] == shown[4].id
+
+
 def test_a_changed_run_is_read_again(monkeypatch, copy):
     app = opened(monkeypatch, copy.path)
     assert "Do not ship" in sections(app)
