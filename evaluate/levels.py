@@ -62,19 +62,27 @@ class AtLevel(Evidence):
         return {**super().about, "load": load, "batches": _windows(self.measured)}
 
 
-def write(folder: Path, levels: Sequence[tuple[dict[str, Any], pa.Table]]) -> None:
+def write(
+    folder: Path,
+    levels: Sequence[tuple[dict[str, Any], pa.Table]],
+    fingerprint: str | None = None,
+    knee: dict[str, Any] | None = None,
+) -> None:
     """Write the levels of a system.
 
     Args:
         folder: of the system in the run.
         levels: arrival, rate, concurrency (None where it does not apply) and the requests (`schema.REQUESTS`).
+        fingerprint: of what was measured here; None for what another tool measured.
+        knee: `from_guidellm.knee`, where it was looked for.
     """
     told = []
     for number, (level, requests) in enumerate(levels):
         file = f"load-{number}.parquet"
         write_parquet(folder / file, requests)
         told.append({**level, "file": file})
-    write_json(folder / FILE, {"levels": told})
+    mark = {} if fingerprint is None else {"fingerprint": fingerprint}
+    write_json(folder / FILE, {**mark, "levels": told, "knee": knee})
 
 
 def levels_of(evidence: Evidence) -> list[AtLevel]:

@@ -13,14 +13,19 @@ from tamis.recipe import SystemSpec
 from tamis.record import json_sha256
 
 
+def endpoint_of(spec: SystemSpec) -> wire.Endpoint:
+    """Where a system of the recipe is asked."""
+    assert spec.endpoint is not None
+    return wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
+
+
 class Endpoint:
     """An endpoint as a system under test. It is asked the same turns as a model in this process."""
 
     def __init__(self, spec: SystemSpec, setting: Setting):
-        assert spec.endpoint is not None
         self.spec, self.task = spec, setting.recipe.evaluate.task
         self.seed = setting.recipe.seed_for("evaluate.endpoint")
-        self.endpoint = wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
+        self.endpoint = endpoint_of(spec)
         wire.require_consent(self.endpoint, len(setting.items), setting.recipe.evaluate.external)
         self.session = wire.Session(self.endpoint)
 

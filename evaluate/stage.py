@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import metrics, own, timing
+from tamis.evaluate import load, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -89,6 +89,9 @@ def evaluate_arm(
     with Workshop(setting) as workshop:
         for spec, stage in waiting:
             done[name_of(spec)] = _evaluate(spec, stage, workshop, setting, quiet)
+    for spec in systems:
+        if load.ensure(run.evaluate(arm, name_of(spec)), spec, setting, quiet=quiet):
+            done[name_of(spec)]["skipped"] = False
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
 

@@ -156,9 +156,14 @@ class Session:
         return list(await asyncio.gather(*(one(body) for body in bodies)))
 
 
-def _headers(endpoint: Endpoint) -> dict[str, str]:
+def key_of(endpoint: Endpoint) -> str | None:
+    """The key from the environment; None for an endpoint without one.
+
+    Raises:
+        UserError: its variable is not set.
+    """
     if endpoint.key_env is None:
-        return {}
+        return None
     key = os.environ.get(endpoint.key_env, "").strip()
     if not key:
         raise UserError(
@@ -167,7 +172,12 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
             why="it holds the key of the endpoint",
             hint=f"export {endpoint.key_env}=...",
         )
-    return {"Authorization": f"Bearer {key}"}
+    return key
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    key = key_of(endpoint)
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
 def _client(endpoint: Endpoint, headers: dict[str, str]) -> httpx.AsyncClient:
