@@ -81,6 +81,7 @@ def _system(run: Run, evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
         "metrics": {**about["metrics"], **_prices(evidence, recipe)},
         "failed_metrics": about.get("failed_metrics") or {},
         "errors": sum(e is not None for e in evidence.answers["error"]),
+        "retries": about.get("retries", 0),
         "requests": _requests(evidence),
         "output_tokens": about.get("output_tokens"),
         "environment": evidence.environment,

@@ -51,7 +51,15 @@ class Endpoint:
         }
 
     def prepare(self, items: Sequence[Item]) -> None:
-        """Nothing: a warm-up request would cost money and prove nothing."""
+        """Ask for one token: a wrong key or a server that is not there shall not be found a thousand requests later.
+
+        Raises:
+            StageFailed: the endpoint answers nobody.
+        """
+        shortest = min(items, key=self.length)
+        (done,) = self.session.complete([shortest.messages], max_tokens=1, seed=self.seed)
+        if done.down:
+            raise wire.unanswered(self.endpoint, self.spec.name, str(done.error))
 
     def length(self, item: Item) -> int:
         """Bytes."""
@@ -90,4 +98,6 @@ def _reply(item: Item, done: wire.Completion) -> Reply:
         done.prompt_tokens,
         done.output_tokens,
         error=done.error,
+        retries=done.tries - 1,
+        down=done.down,
     )
