@@ -406,6 +406,10 @@ class Price(Settings):
     currency: str = "USD"
     utilisation: float = Field(default=0.5, gt=0, le=1)
     """Share of the measured capacity that is paid for and used."""
+    per_month: float | None = Field(default=None, gt=0)
+    """Requests a month that are expected: the report then says machines, headroom and money for each system."""
+    peak_rate: float | None = Field(default=None, gt=0)
+    """Requests a second at the busiest hour. Null spreads `per_month` evenly, which needs the fewest machines."""
 
 
 class Evaluate(Settings):

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-
 COARSE_S = 0.002  # asyncio wakes up to a millisecond late; what is left is waited for in small steps
 
 
@@ -22,7 +21,7 @@ class Orders:
     Attributes:
         ttft_ms, itl_ms: until the first token, and between tokens.
         tokens: per answer.
-        stall_from_s, stall_s: from so long after the first request on, nothing is begun for so long.
+        stall_at, stall_s: from the request of this number on, nothing is begun for so long.
         fail_every, busy_every, drop_every: every so manieth request gets a 400, a 429 (then `retry-after: 0`), or its
             connection cut in the middle of the answer. 0: none.
         key: what the Authorization header must hold.
@@ -33,7 +32,7 @@ class Orders:
     ttft_ms: float = 20
     itl_ms: float = 4
     tokens: int = 6
-    stall_from_s: float = 0
+    stall_at: int = 0
     stall_s: float = 0
     fail_every: int = 0
     busy_every: int = 0
@@ -45,7 +44,7 @@ class Orders:
 
 class Server:
     def __init__(self, orders: Orders):
-        self.orders, self.seen, self.first_at = orders, 0, None
+        self.orders, self.seen, self.stalled_until = orders, 0, 0.0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -59,7 +58,6 @@ class Server:
         fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head.split("\r\n")[1:])}
         body = json.loads(await reader.readexactly(int(fields["content-length"])))
         arrived = time.perf_counter()
-        self.first_at = self.first_at or arrived
         self.seen += 1
         orders, number = self.orders, self.seen
         if head.split()[1] != orders.path or body["model"] != orders.model:
@@ -70,8 +68,9 @@ class Server:
             return self.refuse(writer, 400)
         if orders.busy_every and number % orders.busy_every == 0:
             return self.refuse(writer, 429)
-        since = arrived - self.first_at - orders.stall_from_s
-        wait = orders.ttft_ms / 1e3 + (orders.stall_s - since if 0 <= since < orders.stall_s else 0)
+        if number == orders.stall_at:
+            self.stalled_until = arrived + orders.stall_s
+        wait = orders.ttft_ms / 1e3 + max(0.0, self.stalled_until - arrived)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         cut = orders.drop_every and number % orders.drop_every == 0
         for place in range(orders.tokens):

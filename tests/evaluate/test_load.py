@@ -255,13 +255,13 @@ def test_guidellm_measures_its_own_servers_delays(measured, tmp_path):
 
 @pytest.mark.slow  # GuideLLM twice
 def test_a_stall_of_two_seconds_is_seen_in_an_open_loop(measured):
-    with serving(stall_from_s=3, stall_s=2) as url:
+    with serving(stall_at=100, stall_s=2) as url:
         evidence, _ = measured(url, constant=[30.0])
     (found,) = levels.levels_of(evidence)
     assert absolute(found, "latency.e2e.p99").value > 1800
     assert absolute(found, "latency.e2e.p50").value < 900
     # in a closed loop one user waits once: the same stall is one slow request of two hundred
-    with serving(stall_from_s=3, stall_s=2) as url:
+    with serving(stall_at=100, stall_s=2) as url:
         evidence, _ = measured(url, concurrent=[1])
     (found,) = levels.levels_of(evidence)
     assert np.sort(durations(found.requests, "e2e"))[-2] < 900 < np.max(durations(found.requests, "e2e"))
