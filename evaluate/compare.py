@@ -10,7 +10,7 @@ from typing import Any
 
 from tamis import intervals
 from tamis.errors import EvidenceError
-from tamis.evaluate import cost, measure, needed
+from tamis.evaluate import cost, levels, measure, needed, spending
 from tamis.evaluate.evidence import Evidence, all_of
 from tamis.evaluate.metrics import Answers, lookup, primary
 from tamis.recipe import Recipe
@@ -41,6 +41,7 @@ def compare(run: Run, recipe: Recipe) -> dict[str, Any]:
         "components": max(len(set(e.answers["component"])) for e in everything),
         "eval_sha256": first.about["eval_set_sha256"],
         "price": recipe.evaluate.price.model_dump(),
+        "spending": spending.spending(everything, recipe.evaluate.price),
         "environment": _environment(everything),
         "systems": [_system(run, e, recipe) for e in everything],
         "pairs": [row for a, b in pairs_of(everything) for row in _pair(a, b, kind)],
@@ -81,7 +82,9 @@ def _system(run: Run, evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
         "metrics": {**about["metrics"], **_prices(evidence, recipe)},
         "failed_metrics": about.get("failed_metrics") or {},
         "errors": sum(e is not None for e in evidence.answers["error"]),
+        "retries": about.get("retries", 0),
         "requests": _requests(evidence),
+        "loads": [_load(level) for level in levels.levels_of(evidence)],
         "output_tokens": about.get("output_tokens"),
         "environment": evidence.environment,
         "evidence_sha256": evidence.sha256,
@@ -104,6 +107,18 @@ def _prices(evidence: Evidence, recipe: Recipe) -> dict[str, Any]:
         f"cost.{currency}_per_correct": cost.per_correct(evidence, price, CONFIDENCE),
     }
     return {id: interval.as_dict(price.currency) for id, interval in found.items() if interval.n}
+
+
+def _load(level: levels.AtLevel) -> dict[str, Any]:
+    """A measured load: its times and what it answered, and why it is no evidence where it is none."""
+    ids = ("latency.ttft.p50", "latency.ttft.p95", "latency.e2e.p50", "latency.e2e.p95", "load.throughput")
+    found = {id: measure.absolute(level, id, CONFIDENCE) for id in ids}
+    return {
+        **{key: level.level.get(key) for key in levels.KEYS},
+        "requests": _requests(level),
+        "invalid": levels.invalid_because(level),
+        "metrics": {id: interval.as_dict(lookup(id).unit) for id, interval in found.items() if interval.n},
+    }
 
 
 def _requests(evidence: Evidence) -> dict[str, int]:

@@ -46,6 +46,19 @@ def levels(content: dict[str, Any], where: str) -> list[tuple[dict[str, Any], pa
     return found
 
 
+def knee(content: dict[str, Any]) -> dict[str, Any] | None:
+    """From how many users on more of them bring no more answers, by GuideLLM's segmented regression.
+
+    Returns:
+        {found, users (None where there is no knee), why}; None for a report that did not look for one.
+    """
+    for conclusion in content.get("conclusions") or ():
+        if conclusion.get("kind") == "knee_detection":
+            told = conclusion["final"]["throughput"]
+            return {"found": told["status"] == "ok", "users": told["saturation_concurrency"], "why": told["reason"]}
+    return None
+
+
 def _load(benchmark: dict[str, Any], where: str) -> dict[str, Any]:
     strategy = benchmark["config"]["strategy"]
     kind = strategy["type_"]

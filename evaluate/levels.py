@@ -35,6 +35,8 @@ KEYS = ("arrival", "rate", "concurrency")
 FEWEST_OFFERED = 0.95
 MOST_LAG_S = 0.005
 MOST_LAG_OF_TTFT = 0.05
+FEWEST_OPEN = 0.9  # of the users of a closed loop, on average: between answer and question a client takes some time
+MOST_USERS_UNSEEN = 3  # requests per user, fewer of which show the beginning and the end of a level only
 WINDOWS = 10  # of a level, from which the spread of its throughput is taken
 
 
@@ -62,19 +64,27 @@ class AtLevel(Evidence):
         return {**super().about, "load": load, "batches": _windows(self.measured)}
 
 
-def write(folder: Path, levels: Sequence[tuple[dict[str, Any], pa.Table]]) -> None:
+def write(
+    folder: Path,
+    levels: Sequence[tuple[dict[str, Any], pa.Table]],
+    fingerprint: str | None = None,
+    knee: dict[str, Any] | None = None,
+) -> None:
     """Write the levels of a system.
 
     Args:
         folder: of the system in the run.
         levels: arrival, rate, concurrency (None where it does not apply) and the requests (`schema.REQUESTS`).
+        fingerprint: of what was measured here; None for what another tool measured.
+        knee: `from_guidellm.knee`, where it was looked for.
     """
     told = []
     for number, (level, requests) in enumerate(levels):
         file = f"load-{number}.parquet"
         write_parquet(folder / file, requests)
         told.append({**level, "file": file})
-    write_json(folder / FILE, {"levels": told})
+    mark = {} if fingerprint is None else {"fingerprint": fingerprint}
+    write_json(folder / FILE, {**mark, "levels": told, "knee": knee})
 
 
 def levels_of(evidence: Evidence) -> list[AtLevel]:
@@ -113,14 +123,14 @@ def _words(load: dict[str, Any]) -> str:
 
 
 def invalid_because(evidence: Evidence) -> str | None:
-    """Why a level cannot be trusted, or None: too little was offered, or the client was late."""
+    """Why a level cannot be trusted, or None: the load was not offered, the client was late, or answers fell behind."""
     if not isinstance(evidence, AtLevel):
         return None
     rows = [r for r in evidence.measured.to_pylist() if not r["warmup"]]
     if not rows:
         return f"no request was timed at {_words(evidence.level)}"
     if evidence.level["arrival"] not in OPEN:
-        return None
+        return _too_few_users(rows, evidence.level.get("concurrency"))
     lags = sorted(r["sent_s"] - r["scheduled_s"] for r in rows)
     late = lags[math.ceil(0.99 * len(lags)) - 1]
     first = durations(evidence.measured, "ttft")
@@ -129,13 +139,55 @@ def invalid_because(evidence: Evidence) -> str | None:
         return (
             f"the client was late: 99 % of the requests went out within {late:.3f} s of being due, not {allowed:.3f} s"
         )
+    return _not_offered(rows, evidence.level) or _fell_behind(rows, evidence.level)
+
+
+def _not_offered(rows: list[dict[str, Any]], level: dict[str, Any]) -> str | None:
     span = max(r["sent_s"] for r in rows) - min(r["sent_s"] for r in rows)
-    if len(rows) > 1 and evidence.level.get("rate"):
-        offered = (len(rows) - 1) / span if span > 0 else math.inf
-        # arrivals of a Poisson process vary by themselves: three standard deviations are no shortfall
-        slack = 3 / math.sqrt(len(rows)) if evidence.level["arrival"] == "poisson" else 0.0
-        if offered < (FEWEST_OFFERED - slack) * evidence.level["rate"]:
-            return f"{offered:.2f} requests a second were offered, not {evidence.level['rate']:g}"
+    if len(rows) < 2 or not level.get("rate"):
+        return None
+    offered = (len(rows) - 1) / span if span > 0 else math.inf
+    if offered < (FEWEST_OFFERED - _slack(len(rows), level)) * level["rate"]:
+        return f"{offered:.2f} requests a second were offered, not {level['rate']:g}"
+    return None
+
+
+def _fell_behind(rows: list[dict[str, Any]], level: dict[str, Any]) -> str | None:
+    """Whether fewer were answered than asked while requests still came.
+
+    Then a queue grew, and how long a request waits says how long the test was, not what users would wait. Counted from
+    the first answer to the last arrival, so that a long answer alone is no shortfall. A failed request counts as
+    neither: its time is infinite anyway.
+    """
+    answered = sorted(r["last_s"] for r in rows if r["status"] == "ok" and r["last_s"] is not None)
+    if len(answered) < 2 or not level.get("rate"):
+        return None
+    until = max(r["scheduled_s"] for r in rows)
+    during = [t for t in answered if t <= until]
+    if len(during) < 2:
+        return f"at {_words(level)} the requests ended before the first answers came: send more of them"
+    achieved = (len(during) - 1) / (during[-1] - during[0]) if during[-1] > during[0] else math.inf
+    due = level["rate"] * len(answered) / len(rows)
+    if achieved < (FEWEST_OFFERED - _slack(len(during), level)) * due:
+        return f"{achieved:.2f} requests a second were answered of {due:.2f} asked: the load was not carried"
+    return None
+
+
+def _slack(count: int, level: dict[str, Any]) -> float:
+    """Arrivals of a Poisson process vary by themselves: three standard deviations are no shortfall."""
+    return 3 / math.sqrt(count) if level["arrival"] == "poisson" else 0.0
+
+
+def _too_few_users(rows: list[dict[str, Any]], users: int | None) -> str | None:
+    """Whether fewer requests were open at once than there should be users (Little's law): a client too slow to ask."""
+    if not users or any(r["status"] != "ok" or r["last_s"] is None for r in rows):
+        return None  # how long a failed request was open is not known
+    start, end = min(r["sent_s"] for r in rows), max(r["sent_s"] for r in rows)
+    if len(rows) < MOST_USERS_UNSEEN * users or end <= start:
+        return None
+    opened = sum(max(0.0, min(r["last_s"], end) - r["sent_s"]) for r in rows) / (end - start)
+    if opened < FEWEST_OPEN * users:
+        return f"{opened:.1f} requests were open at once on average, not {users}: the client was too slow"
     return None
 
 

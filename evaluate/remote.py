@@ -13,14 +13,19 @@ from tamis.recipe import SystemSpec
 from tamis.record import json_sha256
 
 
+def endpoint_of(spec: SystemSpec) -> wire.Endpoint:
+    """Where a system of the recipe is asked."""
+    assert spec.endpoint is not None
+    return wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
+
+
 class Endpoint:
     """An endpoint as a system under test. It is asked the same turns as a model in this process."""
 
     def __init__(self, spec: SystemSpec, setting: Setting):
-        assert spec.endpoint is not None
         self.spec, self.task = spec, setting.recipe.evaluate.task
         self.seed = setting.recipe.seed_for("evaluate.endpoint")
-        self.endpoint = wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
+        self.endpoint = endpoint_of(spec)
         wire.require_consent(self.endpoint, len(setting.items), setting.recipe.evaluate.external)
         self.session = wire.Session(self.endpoint)
 
@@ -46,7 +51,15 @@ class Endpoint:
         }
 
     def prepare(self, items: Sequence[Item]) -> None:
-        """Nothing: a warm-up request would cost money and prove nothing."""
+        """Ask for one token: a wrong key or a server that is not there shall not be found a thousand requests later.
+
+        Raises:
+            StageFailed: the endpoint answers nobody.
+        """
+        shortest = min(items, key=self.length)
+        (done,) = self.session.complete([shortest.messages], max_tokens=1, seed=self.seed)
+        if done.down:
+            raise wire.unanswered(self.endpoint, self.spec.name, str(done.error))
 
     def length(self, item: Item) -> int:
         """Bytes."""
@@ -85,4 +98,6 @@ def _reply(item: Item, done: wire.Completion) -> Reply:
         done.prompt_tokens,
         done.output_tokens,
         error=done.error,
+        retries=done.tries - 1,
+        down=done.down,
     )

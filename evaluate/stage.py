@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import metrics, own, timing
+from tamis.evaluate import load, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -89,6 +89,9 @@ def evaluate_arm(
     with Workshop(setting) as workshop:
         for spec, stage in waiting:
             done[name_of(spec)] = _evaluate(spec, stage, workshop, setting, quiet)
+    for spec in systems:
+        if load.ensure(run.evaluate(arm, name_of(spec)), spec, setting, quiet=quiet):
+            done[name_of(spec)]["skipped"] = False
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
 
@@ -186,11 +189,12 @@ def _evaluate(
         samples = journal.table([i.id for i in setting.items])
         errors = sum(e is not None for e in samples.column("error").to_pylist())
         if errors == len(setting.items):
+            journal.file.unlink()  # else the same command would read these failures back
             raise StageFailed(
                 f"every request to {name!r} failed",
                 where=_where(spec),
                 why=samples.column("error")[0].as_py(),
-                hint="mend the cause and run the same command; nothing has to be redone",
+                hint="mend the cause and run the same command",
             )
         write_parquet(stage.folder / "samples.parquet", samples)
         if requests:
@@ -229,6 +233,13 @@ def _answer(system: System, journal: Journal, setting: Setting, progress: Progre
             continue
         batch = [by_id[i] for i in ids]
         answered = system.answer(batch)
+        if all(r.down for r in answered.replies):  # not the items' fault, so no wrong answers
+            raise StageFailed(
+                f"{setting.arm}/{journal.file.parent.name} stopped answering after {count:,} of {len(by_id):,} items",
+                where=str(journal.file),
+                why=answered.replies[0].error,
+                hint="mend the cause and run the same command; what was answered is kept",
+            )
         rows = [_sample(i, r, setting.reader) for i, r in zip(batch, answered.replies, strict=True)]
         journal.append(number, rows, answered.seconds)
         count += len(batch)
@@ -236,7 +247,7 @@ def _answer(system: System, journal: Journal, setting: Setting, progress: Progre
 
 
 def _sample(item: Item, reply: Reply, reader: Reader) -> dict[str, Any]:
-    """One row of `schema.SAMPLES`. A failed request is a wrong answer."""
+    """One row of `schema.SAMPLES`, and in the journal its retries. A failed request is a wrong answer."""
     answer = reader.read(reply.output)
     return {
         "id": item.id,
@@ -257,6 +268,7 @@ def _sample(item: Item, reply: Reply, reader: Reader) -> dict[str, Any]:
         "component": item.component,
         "label": item.label,
         "language": item.language,
+        **({"retries": reply.retries} if reply.retries else {}),
     }
 
 
@@ -277,6 +289,7 @@ def _about(
         "extractor": setting.reader.id,
         "environment": environment(told.pop("engine"), told.pop("device")),
         "batches": journal.batches(),
+        "retries": sum(row.get("retries", 0) for row in journal.rows),
         "batch_size": setting.recipe.evaluate.batch,
         "prompt_tokens": _total(samples, "prompt_tokens"),
         "output_tokens": _total(samples, "output_tokens"),

@@ -19,7 +19,10 @@ from tamis.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a system said to one item. Field meanings: `schema.SAMPLES`."""
+    """What a system said to one item. Field meanings: `schema.SAMPLES`.
+
+    `retries` counts how often the request was sent again; `down` says that the failure is the system's, not the item's.
+    """
 
     prompt: str
     prompt_sha256: str
@@ -31,6 +34,8 @@ class Reply:
     nll_tokens: int | None = None
     nll_bytes: int | None = None
     error: str | None = None
+    retries: int = 0
+    down: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tamis.reports.examples_view import CHANGES, MEANING, Example, Examples
 from tamis.reports.folder import Problem
 from tamis.reports.measures import Measure
 from tamis.reports.metric_names import named
-from tamis.reports.systems_view import SPOKEN, PairRow
+from tamis.reports.systems_view import SPOKEN, PairRow, SystemsView
 from tamis.reports.verdict_view import RESULTS, SIGNS, GateRow
 from tamis.reports.view import ReportView
 from tamis.reports.visible_text import in_html
@@ -257,7 +257,13 @@ def systems(view: ReportView) -> str:
     shown_table = table(head, body, caption, list(numeric), "dense")
     notes = "".join(f'<p class="note">{_code(n)}</p>' for n in view.notes)
     cut = _cut(len(systems.systems), len(shown), "systems")
-    return f'<section id="systems"><h2>Systems</h2>{shown_table}{cut}{notes}</section>'
+    return f'<section id="systems"><h2>Systems</h2>{shown_table}{cut}{spending(systems)}{notes}</section>'
+
+
+def spending(systems: SystemsView) -> str:
+    """What the systems cost a month, in sentences; nothing where no demand and no two kinds of price are known."""
+    lines = "".join(f"<li>{in_html(line, 2000)}</li>" for line in systems.spending[:MOST_SYSTEMS])
+    return f"<h3>What it costs</h3><ul>{lines}</ul>" if lines else ""
 
 
 def _with_interval(m: Measure) -> str:

@@ -94,6 +94,8 @@ class SystemsView:
     environment: dict[str, Any]
     systems: tuple[SystemRow, ...]
     pairs: tuple[PairRow, ...]
+    spending: tuple[str, ...] = ()
+    """What each system costs a month and where an API stops being cheaper, a sentence each."""
 
     @property
     def several_arms(self) -> bool:
@@ -161,6 +163,7 @@ def systems_view(raw: dict[str, Any], candidate: str, baseline: str) -> SystemsV
         environment=mapping(raw.get("environment")),
         systems=tuple(sorted(systems, key=lambda s: ("candidate", "baseline", "other").index(s.role))),
         pairs=pairs,
+        spending=tuple(t for t in mapping(raw.get("spending")).get("lines") or () if isinstance(t, str)),
     )
 
 

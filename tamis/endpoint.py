@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tamis.errors import UserError
+from tamis.errors import StageFailed, UserError
 
 RETRIES = 4
 FIRST_WAIT_S = 0.5  # doubles with every retry: 0.5, 1, 2, 4
@@ -40,6 +40,7 @@ class Completion:
             retries too), at the first and at the last chunk with content.
         prompt_tokens, output_tokens: by the server's own count; None where it gave none.
         tries: how often it was sent.
+        down: the failure is the endpoint's, not this request's: nobody there, busy beyond patience, wrong key or model.
     """
 
     text: str | None
@@ -51,6 +52,7 @@ class Completion:
     output_tokens: int | None = None
     tries: int = 1
     error: str | None = None
+    down: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,16 @@ def require_consent(endpoint: Endpoint, rows: int, allowed: bool) -> None:
         )
 
 
+def unanswered(endpoint: Endpoint, name: str, why: str) -> StageFailed:
+    """What to raise where an endpoint answers no request."""
+    return StageFailed(
+        f"{name!r} does not answer",
+        where=endpoint.target,
+        why=why,
+        hint="mend the cause and run the same command; what was answered is kept",
+    )
+
+
 class Session:
     """Open connections to an endpoint, kept between calls: a timed request shall not pay for a handshake.
 
@@ -156,9 +168,14 @@ class Session:
         return list(await asyncio.gather(*(one(body) for body in bodies)))
 
 
-def _headers(endpoint: Endpoint) -> dict[str, str]:
+def key_of(endpoint: Endpoint) -> str | None:
+    """The key from the environment; None for an endpoint without one.
+
+    Raises:
+        UserError: its variable is not set.
+    """
     if endpoint.key_env is None:
-        return {}
+        return None
     key = os.environ.get(endpoint.key_env, "").strip()
     if not key:
         raise UserError(
@@ -167,7 +184,12 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
             why="it holds the key of the endpoint",
             hint=f"export {endpoint.key_env}=...",
         )
-    return {"Authorization": f"Bearer {key}"}
+    return key
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    key = key_of(endpoint)
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
 def _client(endpoint: Endpoint, headers: dict[str, str]) -> httpx.AsyncClient:
@@ -190,19 +212,26 @@ def _body(endpoint: Endpoint, messages: list[dict[str, str]], max_tokens: int, s
 
 
 class _Refused(Exception):
-    """A try that failed. `again` says whether another may succeed, `wait_s` what the server asked for."""
+    """A try that failed. `again` says whether another may succeed, `down` whether any request would have failed."""
 
-    def __init__(self, why: str, *, again: bool, wait_s: float | None = None):
+    def __init__(self, why: str, *, again: bool, down: bool | None = None, wait_s: float | None = None):
         super().__init__(why)
-        self.why, self.again, self.wait_s = why, again, wait_s
+        self.why, self.again, self.down, self.wait_s = why, again, again if down is None else down, wait_s
 
 
 async def _with_retries(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any]) -> Completion:
     started = time.perf_counter()
+    sent: list[float] = []
+
+    async def trace(event: str, _: Any) -> None:
+        # what the client does to build a request, and its connection, is not the endpoint's time
+        if event.endswith("send_request_headers.started"):
+            sent.append(time.perf_counter())
+
     for attempt in range(1, endpoint.retries + 2):
         try:
-            done = await _stream(client, endpoint, body)
-            return dataclasses.replace(done, sent_s=started, tries=attempt)
+            done = await _stream(client, endpoint, body, trace)
+            return dataclasses.replace(done, sent_s=sent[0] if sent else started, tries=attempt)
         except _Refused as refused:
             last = refused
         except httpx.TimeoutException:
@@ -212,7 +241,7 @@ async def _with_retries(client: httpx.AsyncClient, endpoint: Endpoint, body: dic
         if not last.again or attempt > endpoint.retries:
             break
         await asyncio.sleep(_wait(attempt, last.wait_s))
-    return Completion(None, "error", started, tries=attempt, error=last.why)
+    return Completion(None, "error", started, tries=attempt, error=last.why, down=last.down)
 
 
 def _wait(attempt: int, asked: float | None) -> float:
@@ -221,9 +250,9 @@ def _wait(attempt: int, asked: float | None) -> float:
     return min(wait, LONGEST_WAIT_S) * (1 + random.Random(time.perf_counter_ns()).random() / 4)
 
 
-async def _stream(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any]) -> Completion:
+async def _stream(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], trace: Any) -> Completion:
     sent = time.perf_counter()
-    async with client.stream("POST", endpoint.target, json=body) as response:
+    async with client.stream("POST", endpoint.target, json=body, extensions={"trace": trace}) as response:
         if response.status_code != 200:
             raise _refusal(response, (await response.aread())[:500], endpoint)
         if "text/event-stream" not in (kind := response.headers.get("content-type", "")):
@@ -244,7 +273,7 @@ def _refusal(response: httpx.Response, text: bytes, endpoint: Endpoint) -> _Refu
         404: f"no model {endpoint.model!r}, or a wrong address",
     }
     why = f"HTTP {status}" + (f" ({hints[status]})" if status in hints else "") + (f": {said}" if said else "")
-    return _Refused(why, again=again, wait_s=wait)
+    return _Refused(why, again=again, down=again or status in hints, wait_s=wait)
 
 
 def _message(text: bytes) -> str:
@@ -320,7 +349,7 @@ def _plain(data: bytes, kind: str, sent: float) -> Completion:
         choice = value["choices"][0]
         text = choice["message"]["content"] or ""
     except (ValueError, KeyError, IndexError, TypeError):
-        raise _Refused(f"the answer is not a chat completion but {kind or 'untyped'}", again=False) from None
+        raise _Refused(f"the answer is not a chat completion but {kind or 'untyped'}", again=False, down=True) from None
     usage = value.get("usage") or {}
     finish = choice.get("finish_reason") or "stop"
     return Completion(text, finish, sent, now, now, usage.get("prompt_tokens"), usage.get("completion_tokens"))

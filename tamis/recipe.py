@@ -374,6 +374,57 @@ class Latency(Settings):
     warmup: int = Field(default=5, ge=0)
 
 
+class Load(Settings):
+    """Endpoints under load, sent by GuideLLM (extra `load`). Each number is a level with requests of its own."""
+
+    poisson: list[Annotated[float, Field(gt=0)]] = []
+    """Requests a second that arrive at random, as those of many users do."""
+    constant: list[Annotated[float, Field(gt=0)]] = []
+    """Requests a second at equal distances."""
+    concurrent: list[Annotated[int, Field(ge=1)]] = []
+    """Users at once, each waiting for an answer before the next question. No answer to what users wait at a rate."""
+    sweep: int | None = Field(default=None, ge=3)
+    """So many levels, from one request at a time to all at once and constant rates between."""
+    knee: list[Annotated[int, Field(ge=1)]] = Field(default=[], max_length=64)
+    """At least five rising numbers of users; the report says from which on more of them bring no more answers."""
+    requests: int = Field(default=200, ge=1)
+    """Per level. 72 give the 95th percentile an interval, 368 the 99th."""
+    warmup: int = Field(default=10, ge=0)
+    """Requests before them, per level."""
+    max_seconds: float = Field(default=300, gt=0)
+    """Longest time of a level; what was not sent by then is not."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Load:
+        if self.knee and (len(self.knee) < 5 or sorted(set(self.knee)) != self.knee):
+            raise ValueError("knee needs at least five rising numbers of users, for example [1, 2, 4, 8, 16]")
+        users = [*self.concurrent, *self.knee, *([1] if self.sweep else [])]
+        for numbers in (users, self.poisson, self.constant):
+            if twice := {n for n in numbers if numbers.count(n) > 1}:
+                raise ValueError(f"a level is measured twice: {', '.join(f'{n:g}' for n in sorted(twice))}")
+        return self
+
+    def profiles(self) -> list[tuple[dict[str, Any], int]]:
+        """GuideLLM's profiles for these levels, and how many levels each measures."""
+        found: list[tuple[dict[str, Any], int]] = []
+        if self.poisson:
+            found.append(({"kind": "poisson", "rate": self.poisson}, len(self.poisson)))
+        if self.constant:
+            found.append(({"kind": "constant", "rate": self.constant}, len(self.constant)))
+        if self.concurrent:
+            found.append(({"kind": "concurrent", "streams": self.concurrent}, len(self.concurrent)))
+        if self.sweep:
+            found.append(({"kind": "sweep", "sweep_size": self.sweep}, self.sweep))
+        if self.knee:
+            found.append(({"kind": "knee", "initial_streams": self.knee}, len(self.knee)))
+        return found
+
+    @property
+    def questions(self) -> int:
+        """Requests that one system is sent for all levels."""
+        return sum(count for _, count in self.profiles()) * (self.requests + self.warmup)
+
+
 class Price(Settings):
     """What a machine costs. Unknown is missing, never zero."""
 
@@ -381,6 +432,10 @@ class Price(Settings):
     currency: str = "USD"
     utilisation: float = Field(default=0.5, gt=0, le=1)
     """Share of the measured capacity that is paid for and used."""
+    per_month: float | None = Field(default=None, gt=0)
+    """Requests a month that are expected: the report then says machines, headroom and money for each system."""
+    peak_rate: float | None = Field(default=None, gt=0)
+    """Requests a second at the busiest hour. Null spreads `per_month` evenly, which needs the fewest machines."""
 
 
 class Evaluate(Settings):
@@ -389,6 +444,7 @@ class Evaluate(Settings):
     task: Task = Task()
     systems: list[str | SystemSpec] = ["base", "tuned"]
     latency: Latency = Latency()
+    load: Load = Load()
     price: Price = Price()
     external: bool = False
     """Consent: rows may be sent to the endpoints named above."""
@@ -402,6 +458,8 @@ class Evaluate(Settings):
         names = [s if isinstance(s, str) else s.name for s in self.systems]
         if len(set(names)) < len(names):
             raise ValueError(f"a system is named twice: {names}")
+        if self.load.profiles() and not any(isinstance(s, SystemSpec) and s.endpoint for s in self.systems):
+            raise ValueError("load is measured on endpoints, and no system here has one")
         return self
 
 

@@ -128,5 +128,7 @@ if costs and priced:
     ]
     head = ["system", *(in_html(named(m).label) for m in costs)]
     section(parts.table(head, body, "At the recipe's prices and the measured capacity", range(1, len(head))), "costs")
+if systems.spending:
+    section(parts.spending(systems), "spending")
 for problem in folder.problems:
     section(parts.problem_list([problem]), f"problem-{problem.where}")
