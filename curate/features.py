@@ -45,7 +45,6 @@ _ENGLISH = re.compile(
 )
 
 
-_RUN = re.compile(r"(\S)\1{3}")
 _ASCII = [chr(c) for c in range(128)]
 _LETTERS = "".join(filter(str.isalpha, _ASCII)).encode()
 _CAPITALS = "".join(filter(str.isupper, _ASCII)).encode()
@@ -98,7 +97,7 @@ def clarity(prompt: str) -> float:
     letters, upper, plain = _counts(prompt)
     loud = min(upper / letters, 1.0) if letters else 1.0
     odd = 1 - plain / len(prompt) if prompt else 0.0
-    runs = _RUN.search(prompt) is not None
+    runs = rules.has_run(prompt, 4)
     return 1 - 0.4 * max(0.0, loud - 0.5) * 2 - 0.4 * min(max(0.0, odd - 0.2) * 2, 1) - 0.2 * runs
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
+
 from tamis.errors import UserError
 from tamis.recipe import Rules
 from tamis.record import Record
@@ -29,6 +31,31 @@ _REFUSAL = re.compile(
     r"|dưới đây là (?:một )?(?:câu trả lời|mẫu|phản hồi)|với tư cách là (?:một )?(?:mô hình|trợ lý|ai)|tôi (?:chỉ )?là (?:một )?(?:mô hình|trợ lý ảo|ai\b|trí tuệ nhân tạo)"
     r"|(?:xin lỗi|rất tiếc)[^.!?]{0,40}(?:tôi|mình|em) (?:không thể|chưa thể|không có khả năng)",
     re.IGNORECASE,
+)
+# Each of its alternatives that an ASCII text can match holds one of these.
+_REFUSAL_SIGNS = (
+    *(
+        " ai",
+        "artificial intelligence",
+        "language model",
+        "virtual assistant",
+        "chatbot",
+        "automated",
+        "sorry",
+        "afraid",
+    ),
+    *(
+        "i can",
+        "not able to",
+        "unable to",
+        "must decline",
+        "be able to",
+        "i do",
+        "knowledge",
+        "training data",
+        "violate",
+    ),
+    *("last updated", "i was trained", "[regenerate", "here is", "here are", "below is", "below are"),
 )
 _PLACEHOLDER = re.compile(
     r"\blorem ipsum\b|\bxxx(?: xxx)+\b"
@@ -54,9 +81,10 @@ _MARKUP = re.compile(
 )
 # An answer that stops in mid sentence: long enough to be prose, and ending on a word that cannot end one.
 _DANGLING = re.compile(
-    r"(?:\b(?:and|or|but|the|a|an|to|of|in|on|at|for|with|from|by|will|would|can|could|should|is|are|was|were|be|been|have|has|had|that|which|your|our|my|their|this|if|as|than|then|we|you|i|it|not|so|because|please|và|hoặc|của|để|cho|với|là|sẽ|đã|đang|bị|được|trong|từ|nếu|khi|mà|thì|nhưng|vì|chúng tôi|quý khách)|[,;:(\-–—])\s*(?:\.\.\.|…)?\s*$",
+    r"(?:\b(?:and|or|but|the|a|an|to|of|in|on|at|for|with|from|by|will|would|can|could|should|is|are|was|were|be|been|have|has|had|that|which|your|our|my|their|this|if|as|than|then|we|you|i|it|not|so|because|please|và|hoặc|của|để|cho|với|là|sẽ|đã|đang|bị|được|trong|từ|nếu|khi|mà|thì|nhưng|vì|chúng tôi|quý khách)|[,;:(\-–—])$",
     re.IGNORECASE,
 )
+_LAST = 32  # characters in which `_DANGLING` finds what it looks for
 _ENDS = re.compile(r"[.!?。！？…\"'”’)\]}>`*:|]\s*$|https?://\S+$")
 
 EXAMPLES = {
@@ -83,7 +111,7 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
         return "empty_prompt"
     if rules.empty and not answer.strip():
         return "empty_answer"
-    if rules.refusal and _REFUSAL.search(answer):
+    if rules.refusal and is_refusal(answer):
         return "refusal"
     if rules.placeholder and (is_placeholder(prompt) or is_placeholder(answer)):
         return "placeholder"
@@ -96,6 +124,16 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
     if rules.repetition and (is_repetitive(prompt) or is_repetitive(answer)):
         return "repetition"
     return None
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether an answer declines, or holds what chat assistants say of themselves."""
+    # Looking for signs first is five times as fast. Other scripts have letters that match "i" and "s" and are neither.
+    if answer.isascii():
+        lower = answer.lower()
+        if not any(sign in lower for sign in _REFUSAL_SIGNS):
+            return False
+    return _REFUSAL.search(answer) is not None
 
 
 def is_placeholder(text: str) -> bool:
@@ -112,7 +150,8 @@ def is_cut(answer: str) -> bool:
     count = len(text.split())
     if count < 8 or "```" in text or ("\n" in text and text.splitlines()[-1].lstrip()[:1] in "-*•0123456789|"):
         return False
-    if _DANGLING.search(text):
+    spoken = text.removesuffix("...") if text.endswith("...") else text.removesuffix("…")
+    if _DANGLING.search(spoken.rstrip()[-_LAST:]):
         return True
     # Prose ends with a full stop; a list of words or a line of code need not. Two sentences make it prose.
     return not _ENDS.search(text) and bool(re.search(r"[.!?]\s+\S", text))
@@ -129,7 +168,20 @@ def is_repetitive(text: str) -> bool:
     found = text.casefold().split()
     if len(found) >= 12 and len(set(found)) < len(found) / 4:
         return True
-    return bool(re.search(r"(\S)\1{29,}", text))
+    return has_run(text, 30)
+
+
+def has_run(text: str, length: int) -> bool:
+    """Whether one sign other than white space stands so many times in a row."""
+    if len(text) < length:
+        return False
+    raw = text.encode("utf-32-le", "surrogatepass")
+    codes = np.frombuffer(raw, np.uint32)
+    # At least three equal neighbours: a pattern with a group takes three times as long on texts without any.
+    same = codes[1:] == codes[:-1]
+    if not (same[2:] & same[1:-1] & same[:-2]).any():
+        return False
+    return re.search(rf"(\S)\1{{{length - 1}}}", text) is not None
 
 
 def file_of(spec: str) -> str:

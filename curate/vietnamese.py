@@ -42,6 +42,8 @@ cho em lai mat ca bi da ve chi gia sao hay trong tim gap du ung nut mo hoc sau t
 """
 _FREQUENT, _SHARED = frozenset(_LIST.split()), frozenset(_SHARED_LIST.split())
 _WORD = re.compile(r"[^\W\d_]+")
+# The same for texts in ASCII, through a table: three times as fast.
+_ASCII_LETTERS = str.maketrans({chr(c): " " for c in range(128) if not chr(c).isalpha()})
 # Letters of no other large orthography (ă is Romanian too, đ Croatian, ơ and ư are its own).
 _OWN = re.compile("[ơưằắẳẵặầấẩẫậềếểễệồốổỗộờớởỡợừứửữựảẻỉỏủỷạẹịọụỵ]")
 # Shares of a text's words, chosen on the training half of the built-in data (benchmarks/vietnamese.md).
@@ -58,14 +60,16 @@ def fold(text: str) -> str:
 
 def is_vietnamese(text: str) -> bool:
     """Whether the letters or the syllables of a text say that it is Vietnamese, with or without accents."""
-    text = unicodedata.normalize("NFC", text).casefold()
-    found = _WORD.findall(text)
+    if text.isascii():
+        bare = found = text.lower().translate(_ASCII_LETTERS).split()
+    else:
+        found = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
+        if found and sum(bool(_OWN.search(w)) for w in found) >= _OWN_SHARE * len(found):
+            return True
+        bare = [fold(w) for w in found]
     if not found:
         return False
-    if not text.isascii() and sum(bool(_OWN.search(w)) for w in found) >= _OWN_SHARE * len(found):
-        return True
-    bare = [fold(w) for w in found]
-    frequent, shared = sum(w in _FREQUENT for w in bare), sum(w in _SHARED for w in bare)
+    frequent, shared = sum(map(_FREQUENT.__contains__, bare)), sum(map(_SHARED.__contains__, bare))
     if frequent < (1 if len(bare) <= 5 else 2) or frequent + shared / 2 < _FREQUENT_SHARE * len(bare):
         return False
     return sum(_SYLLABLE.fullmatch(w) is not None for w in bare) >= _SHAPE_SHARE * len(bare)

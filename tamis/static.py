@@ -5,19 +5,22 @@ https://github.com/MinishLab/model2vec): each token through the transformer alon
 Arora et al. (2017) with Zipf's law for the frequencies. A folder that model2vec wrote is used likewise. The
 distillation is ours because model2vec's needs one more package than its inference does.
 
-model2vec tokenises and pools text by text. Here a batch is cut at white space, each distinct piece is tokenised once
-(nine of ten pieces of a batch are repeats), and the batch is pooled by two sparse products. Pre-tokenizers cut at white
-space anyway, so the tokens are the same. A row's vector does not depend on the rows beside it.
+model2vec tokenises and pools text by text. Here texts are cut at white space, each distinct piece is tokenised once and
+remembered (99 of 100 pieces of a large data set are repeats), and a batch is pooled by two sparse products.
+Pre-tokenizers cut at white space anyway, so the tokens are the same. A row's vector does not depend on the rows beside
+it, nor on what was embedded before.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import itertools
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ STATIC = "static"
 DIMENSIONS = 256
 # Raise it when what is distilled changes: it is part of the cached folder's name.
 _LAYOUT = 1
+# Distinct pieces whose tokens are remembered, about 150 bytes each; after that many the memory starts afresh.
+REMEMBERED = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,26 +56,58 @@ class StaticModel:
     vectors: np.ndarray
     unknown: int
     sha256: str
+    _pieces: _Pieces = dataclasses.field(default_factory=lambda: _Pieces(), init=False, repr=False, compare=False)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Mean token vector of each text, of any length: (n, d) float32; zeros for a text without known tokens."""
-        pieces: dict[str, int] = {}
-        number = pieces.setdefault
         cut = [text.split() for text in texts]
-        codes = np.fromiter(
-            (number(p, len(pieces)) for p in itertools.chain.from_iterable(cut)), np.int32, sum(map(len, cut))
-        )
-        rows = _counts(codes, np.cumsum([0, *map(len, cut)]), len(pieces))
-        encoded = self.tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
-        ids = [e.ids for e in encoded]
-        tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
-        by_piece = _counts(tokens, np.cumsum([0, *map(len, ids)]), len(self.vectors))
+        codes, tokens, starts = self._pieces.tokens(list(itertools.chain.from_iterable(cut)), self.tokenizer)
+        rows = _counts(codes, np.cumsum([0, *map(len, cut)]), len(starts) - 1)
+        by_piece = _counts(tokens, starts, len(self.vectors))
         counts = (rows @ by_piece).tocsr()
         counts.sort_indices()  # sums of floats in one order: the same bits whatever stands beside
         if self.unknown >= 0:
             counts.data[counts.indices == self.unknown] = 0
         sums: np.ndarray = counts @ self.vectors
         return np.asarray(sums / np.maximum(np.asarray(counts.sum(1)), 1).astype(np.float32))
+
+
+class _Pieces:
+    """The pieces of text that were met, numbered, and the tokens of each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        number = itertools.count()
+        self._codes: collections.defaultdict[str, int] = collections.defaultdict(lambda: next(number))
+        self._ids, self._ends = np.zeros(0, np.int32), np.zeros(1, np.int64)
+
+    def tokens(self, pieces: list[str], tokenizer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens of n pieces, m of them distinct.
+
+        Returns:
+            codes: (n,) which of the m each piece is.
+            ids: tokens of the m pieces, one piece after the other.
+            starts: (m + 1,) where each piece's begin.
+        """
+        with self._lock:
+            if len(self._codes) > REMEMBERED:
+                self._forget()
+            codes = np.fromiter(map(self._codes.__getitem__, pieces), np.int32, len(pieces))
+            self._tokenise(list(itertools.islice(self._codes, len(self._ends) - 1, None)), tokenizer)
+            ids, ends = self._ids, self._ends
+        used, codes = np.unique(codes, return_inverse=True)
+        lengths = np.diff(ends)[used]
+        starts = np.append(0, np.cumsum(lengths))
+        at = np.repeat(ends[used] - starts[:-1], lengths) + np.arange(starts[-1])
+        return codes, ids[at], starts
+
+    def _tokenise(self, fresh: list[str], tokenizer: Any) -> None:
+        ids = [e.ids for e in tokenizer.encode_batch_fast(fresh, add_special_tokens=False)] if fresh else []
+        self._ids = np.append(self._ids, np.fromiter(itertools.chain.from_iterable(ids), np.int32))
+        self._ends = np.append(self._ends, self._ends[-1] + np.cumsum(np.array([len(i) for i in ids], np.int64)))
 
 
 def _counts(codes: np.ndarray, starts: np.ndarray, width: int) -> sparse.csr_matrix:
