@@ -48,6 +48,8 @@ class Rows:
     """(n,) int64, equal where prompts differ in frames only (features.content_hash); 0 is like nothing."""
     unaccented: tuple[np.ndarray, np.ndarray] | None = None
     """Pairs (m, 2) that are near once accents are taken off, and their similarities (curate/vietnamese.py)."""
+    settled: np.ndarray | None = None
+    """(n,) bool, or None: rows that an earlier run kept. They fall to nothing; others may fall to them."""
 
 
 @dataclasses.dataclass
@@ -195,7 +197,7 @@ def _greedy(rows: Rows, edges: _Edges, place: np.ndarray, fates: Fates, judge: _
     row_at = np.argsort(place)
     columns = row_at[worse[walk]], row_at[better[walk]], edges.similarity[walk], edges.kind[walk]
     for row, witness, similarity, kind in zip(*(c.tolist() for c in columns), strict=True):
-        if fates.kind[row] >= 0 or fates.kind[witness] >= 0:
+        if fates.kind[row] >= 0 or fates.kind[witness] >= 0 or (rows.settled is not None and rows.settled[row]):
             continue
         if judge is None or judge.same(row, witness):
             fates.kind[row], fates.witness[row], fates.similarity[row] = kind, witness, similarity

@@ -33,6 +33,8 @@ FEATURES = pa.schema(
         pa.field("bands", pa.list_(pa.uint64(), near.BANDS)),
     ]
 )
+# Of these, what a new row is compared with an old one by.
+SEEN = ["id", "prompt_hash", "row_hash", "content_hash", "bands"]
 
 
 # Characters up to which a prompt is compared without its frames.

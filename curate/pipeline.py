@@ -460,14 +460,22 @@ class _Work:
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
         self.warn(features.foreign(self.embedder, tongues))
-        self.vectors = embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+        self.vectors = self._vectors()
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
         labels = [self.labels[i] for i in rows]
         self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
-        self.agreement[rows] = agreement.label_agreement(self.vectors.values, labels, hashes)
-        self.margin[rows] = agreement.label_margin(self.vectors.values, labels, hashes)
+        self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
+
+    def _vectors(self) -> embed.Vectors:
+        """The prompts as vectors."""
+        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What its neighbours say of each label: agreement and margin."""
+        values = self.vectors.values
+        return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
 
     def judge(self, quiet: bool) -> None:
         """The scorers of the recipe, and the quality that decides who is kept.
@@ -536,15 +544,20 @@ class _Work:
             contents=np.array(self.found["content_hash"])[rows] if settings.on == "prompt" else None,
             unaccented=unaccented,
         )
+        table = self._compared(table)
         fates = deduplicate.deduplicate(table, near=settings.near, semantic=settings.semantic, guard=settings.guard)
         limits = {"exact": 1.0, "near": settings.near or 1.0, "semantic": settings.semantic or 1.0}
         # Nothing fell to a row that fell itself, so a reviewed row that fell to another one can stay as well.
-        for j in np.flatnonzero((fates.kind >= 0) & ~reviewed).tolist():
+        for j in np.flatnonzero((fates.kind[: len(rows)] >= 0) & ~reviewed).tolist():
             i, kind = int(rows[j]), deduplicate.KINDS[fates.kind[j]]
             self._drop(i, "deduplicate", kind)
             self.witness[i] = table.ids[fates.witness[j]]
             self.similarity[i] = fates.similarity[j]
             self.slack[i] = limits[kind] - fates.similarity[j]
+
+    def _compared(self, table: deduplicate.Rows) -> deduplicate.Rows:
+        """The rows to compare; what a subclass puts after them falls to nothing."""
+        return table
 
     def select(self) -> None:
         settings = self.recipe.curate.select
@@ -632,6 +645,8 @@ class _Work:
             {"id": [self.ids[i] for i in self.rows], "vector": _lists(self.vectors.values)},
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
+        # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
+        schema.write_parquet(self.folder / "seen.parquet", self.found.select(features.SEEN))
         at = places(self.vectors.values, self.recipe.seed_for("map"))
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
         schema.write_parquet(self.folder / "map.parquet", placed)

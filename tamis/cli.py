@@ -230,6 +230,29 @@ def diff(
 
 
 @app.command()
+def grow(
+    run: Annotated[Path, typer.Argument(help="The run folder; it stays as it is.")],
+    data: Annotated[list[str], typer.Argument(help="New rows: files, folders or globs.")],
+    into: Annotated[Path | None, typer.Option("--run", help="The folder of the grown run; default RUN-grown.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="New rows to keep: 1000, '200k tokens', '10%'; default the run's own share.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write all kept rows: .jsonl or .parquet.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add new rows to a curated run: of those it has not seen, the ones that add most; what is decided stays."""
+    from tamis import operate
+
+    folder = Run(into or run.with_name(f"{run.resolve().name}-grown"))
+    with folder.lock():
+        found = operate.grow(Run(run), folder, data, rows, output, quiet=quiet)
+    _answer(found, operate.grown_lines(found, run, folder.path, output), as_json)
+
+
+@app.command()
 def sql(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     query: Annotated[str, typer.Argument(help="One SELECT; `show tables` lists what there is.")],

@@ -180,12 +180,17 @@ def coarse(fine: np.ndarray) -> np.ndarray:
     return out
 
 
-def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Character 2- to 4-grams within words, sublinear TF-IDF, then truncated SVD (Deerwester et al. 1990)."""
+def _lsa(texts: list[str], asked: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Character 2- to 4-grams within words, sublinear TF-IDF, then truncated SVD (Deerwester et al. 1990).
+
+    Args:
+        texts: what the axes are fitted to.
+        asked: what is projected onto them; None: the same texts.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    truncated = np.zeros(len(texts), bool)
+    truncated = np.zeros(len(texts if asked is None else asked), bool)
     # float32 would take half the time, but its SVD differs in the last bits from run to run, and int8 values flip.
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(2, 4), max_features=1 << 15, sublinear_tf=True, dtype=np.float64
@@ -193,13 +198,36 @@ def _lsa(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     try:
         matrix = vectorizer.fit_transform([t.casefold() for t in texts])
     except ValueError:  # nothing but empty texts: no vocabulary
-        return np.zeros((len(texts), 1)), truncated
+        return np.zeros((len(truncated), 1)), truncated
+    wanted = matrix if asked is None else vectorizer.transform([t.casefold() for t in asked])
     d = min(DIMENSIONS, matrix.shape[1] - 1, matrix.shape[0] - 1)
     if d < 2:
-        return matrix.toarray(), truncated
+        return wanted.toarray(), truncated
     fitted = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LSA_ROWS)).astype(np.int64))
     axes = TruncatedSVD(d, algorithm="randomized", n_iter=2, random_state=0).fit(matrix[fitted]).components_
-    return matrix @ axes.T, truncated
+    return wanted @ axes.T, truncated
+
+
+def onto(texts: list[str], known: list[str], embedder: str) -> Vectors:
+    """Embed texts beside others that were embedded before, so that the vectors of both can be compared.
+
+    Only `lsa` looks at the others: its axes are fitted again to them, which gives those that they were embedded by.
+
+    Args:
+        texts: n texts.
+        known: all texts of the earlier call of `quantised`; not looked at by other embedders.
+        embedder: that of the earlier call.
+
+    Raises:
+        MissingExtra, UserError: see `quantised`.
+    """
+    if embedder != "lsa":
+        return quantised(texts, embedder)
+    unique = sorted(set(texts))
+    floats, truncated = _lsa(sorted(set(known), key=lambda t: (len(t), t)), unique)
+    place = {t: i for i, t in enumerate(unique)}
+    rows = np.fromiter((place[t] for t in texts), np.int64, len(texts))
+    return Vectors(to_int16(floats), truncated, embedder).take(rows)
 
 
 def _transformer(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:

@@ -228,14 +228,20 @@ def _drawn(recipe: Recipe) -> pa.Table:
 def rows_of(run: Run, arm: Arm) -> pa.Table:
     """The training rows of an arm, in selection order (schema.RECORD)."""
     if arm.method is None:
-        ledger = pq.read_table(run.curate / "ledger.parquet", columns=["id", "verdict", "rank"])
-        ids = ledger.filter(pc.equal(ledger["verdict"], "kept")).sort_by("rank")["id"].to_pylist()
+        ids = kept_ids(run)
     else:
         order = pq.read_table(run.curate / "order.parquet")
         ids = order.filter(pc.equal(order["method"], arm.method)).sort_by("rank")["id"].to_pylist()
         if not ids:
             raise RecipeError(f"the run has no order {arm.method!r}", where=str(run.curate / "order.parquet"))
     return take_records(run.curate / "records", ids[: arm.size])
+
+
+def kept_ids(run: Run) -> list[str]:
+    """Ids of the rows that the ledger keeps, in selection order."""
+    ledger = pq.read_table(run.curate / "ledger.parquet", columns=["id", "verdict", "rank"])
+    kept: list[str] = ledger.filter(pc.equal(ledger["verdict"], "kept")).sort_by("rank")["id"].to_pylist()
+    return kept
 
 
 def _require_ends(recipe: Recipe) -> None:

@@ -1,0 +1,87 @@
+"""Whether recent prompts still come from where the curated ones did: a permutation test on two samples of vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+# Draws of the permutation test: p-values are multiples of 1/1000.
+PERMUTATIONS = 999
+# Prompts of each side that are looked at: the test takes the square of it.
+MOST = 1000
+# Fewer prompts than this say nothing.
+FEWEST = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """Recent prompts against curated ones.
+
+    Attributes:
+        n: recent prompts that were looked at, and `reference` curated ones.
+        distance: energy distance, 0 where both come from one distribution.
+        p: chance of such a distance, or a larger one, if nothing had changed; None where n is too small.
+        drifted: p is at most alpha.
+        farthest: (k,) positions of the recent prompts farthest from any curated one, the farthest first: the rows to
+            write or label next.
+    """
+
+    n: int
+    reference: int
+    distance: float
+    p: float | None
+    drifted: bool
+    farthest: list[int]
+
+
+def drift(recent: np.ndarray, curated: np.ndarray, seed: int, *, alpha: float = 0.01, shown: int = 10) -> Drift:
+    """Energy distance (Székely and Rizzo 2013) of two samples, its chance by permutation.
+
+    Under the null hypothesis the two are exchangeable, so the test is exact: false alarms are at most alpha.
+
+    Args:
+        recent: (n, d) vectors, any scale.
+        curated: (m, d) vectors, any scale.
+        seed: of the draws.
+        alpha: share of false alarms.
+        shown: how many of the farthest prompts to name.
+    """
+    rng = np.random.default_rng(seed)
+    new, old = _some(recent, rng), _some(curated, rng)
+    n, m = len(new), len(old)
+    if n < FEWEST or m < FEWEST:
+        return Drift(n, m, float("nan"), None, False, [])
+    points = _unit(np.concatenate([recent[new], curated[old]]))
+    between = np.sqrt(np.maximum(2 - 2 * points @ points.T, 0)).astype(np.float64)
+    np.fill_diagonal(between, 0)
+    total, sums = between.sum(), between.sum(1)
+
+    def energy(chosen: np.ndarray) -> np.ndarray:
+        """(k, n + m) 0/1 rows to (k,) distances."""
+        inside = np.einsum("ij,ij->i", chosen @ between, chosen)
+        across = chosen @ sums - inside
+        rest = total - inside - 2 * across
+        return np.asarray(2 * across / (n * m) - inside / n**2 - rest / m**2)
+
+    mine = np.zeros((1, n + m))
+    mine[0, :n] = 1
+    found = float(energy(mine)[0])
+    draws = np.zeros((PERMUTATIONS, n + m))
+    for row in draws:
+        row[rng.permutation(n + m)[:n]] = 1
+    # summing in another order gives other last bits, which must not decide between equal distances
+    as_far = int((energy(draws) >= found - 1e-12).sum())
+    p = (1 + as_far) / (1 + PERMUTATIONS)
+    nearest = between[:n, n:].min(1)
+    far = new[np.argsort(-nearest, kind="stable")[:shown]]
+    return Drift(n, m, found, p, p <= alpha, far.tolist())
+
+
+def _some(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.sort(rng.permutation(len(vectors))[:MOST])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    rows = vectors.astype(np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9))

@@ -1,0 +1,36 @@
+"""Recent prompts against curated ones: silent where nothing changed, loud where something did."""
+
+import numpy as np
+
+from tamis.evaluate.drift import drift
+
+
+def prompts(rng, n, topics=12, shift=0.0):
+    """Vectors round a few topics; with a shift, so large a share of them is about something else."""
+    centres = np.random.default_rng(1).normal(size=(topics + 1, 32))
+    topic = np.where(rng.random(n) < shift, topics, rng.integers(0, topics, n))
+    return centres[topic] + rng.normal(scale=0.4, size=(n, 32))
+
+
+def test_an_unshifted_log_raises_a_false_alarm_in_at_most_one_of_twenty_draws():
+    curated = prompts(np.random.default_rng(0), 150)
+    alarms = [
+        drift(prompts(np.random.default_rng(seed + 9), 60), curated, seed, alpha=0.05).p <= 0.05 for seed in range(200)
+    ]
+    assert sum(alarms) <= 0.05 * 200 + 2 * (0.05 * 0.95 * 200) ** 0.5  # the rate is 5 % by construction
+    strict = [drift(prompts(np.random.default_rng(s + 9), 60), curated, s).drifted for s in range(200)]
+    assert sum(strict) <= 0.05 * 200
+
+
+def test_a_shifted_log_is_flagged_and_what_is_new_in_it_is_named():
+    curated = prompts(np.random.default_rng(0), 150)
+    recent = prompts(np.random.default_rng(2), 60, shift=0.4)
+    found = drift(recent, curated, 7)
+    assert found.drifted
+    new = np.random.default_rng(1).normal(size=(13, 32))[12]
+    assert all(np.linalg.norm(recent[i] - new) < 4 for i in found.farthest)
+
+
+def test_too_few_prompts_say_nothing():
+    found = drift(prompts(np.random.default_rng(2), 5), prompts(np.random.default_rng(0), 150), 7)
+    assert (found.p, found.drifted, found.n) == (None, False, 5)
