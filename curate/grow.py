@@ -22,10 +22,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis import embed, engine, schema
-from tamis.curate import card, coverage, deduplicate, features, personal, pipeline, review, sample
+from tamis.curate import agreement, card, coverage, features, personal, pipeline, review, sample
+from tamis.curate.deduplicate import Rows
 from tamis.curate.map import NEAR, SHARPNESS
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
+from tamis.embed import Vectors
 from tamis.errors import RecipeError, UserError
 from tamis.recipe import Recipe, Size
 from tamis.record import answer_of, prompt_of
@@ -193,7 +195,7 @@ class _Growth(pipeline._Work):
         have = {id_[:16] for id_ in self.old.ledger["id"].to_pylist()} if self.reviewed else set()
         self.reviewed = {id_ for id_ in self.reviewed if id_[:16] not in have}
 
-    def _vectors(self) -> embed.Vectors:
+    def _vectors(self) -> Vectors:
         known = self._prompts_of(list(self.old.vectors)) if self.embedder == "lsa" else []
         return embed.onto(self.prompts, known, self.embedder)
 
@@ -210,15 +212,15 @@ class _Growth(pipeline._Work):
         stacked = np.concatenate([values, self.old.vectors_of(ids)]) if len(values) and ids else values
         if len(stacked) != len(beside):
             beside, seen = labels, hashes
-        agreed = pipeline.agreement.label_agreement(stacked, beside, seen)
-        return agreed[: len(labels)], pipeline.agreement.label_margin(stacked, beside, seen)[: len(labels)]
+        agreed = agreement.label_agreement(stacked, beside, seen)
+        return agreed[: len(labels)], agreement.label_margin(stacked, beside, seen)[: len(labels)]
 
     def _seen(self, ids: list[str]) -> pa.Table:
         """Rows of `seen`, in this order."""
         at = pc.index_in(pa.array(ids, pa.string()), self.old.seen["id"].combine_chunks())
         return self.old.seen.take(at)
 
-    def _compared(self, table: deduplicate.Rows) -> deduplicate.Rows:
+    def _compared(self, table: Rows) -> Rows:
         """The new rows, and after them the old survivors that one of them may be a copy of."""
         settings = self.recipe.curate.deduplicate
         survivors = self.old.survivors
@@ -241,7 +243,7 @@ class _Growth(pipeline._Work):
         at = np.flatnonzero(near)
         return self._appended(table, survivors.take(pa.array(at)), seen.take(pa.array(at)))
 
-    def _appended(self, table: deduplicate.Rows, old: pa.Table, seen: pa.Table) -> deduplicate.Rows:
+    def _appended(self, table: Rows, old: pa.Table, seen: pa.Table) -> Rows:
         settings = self.recipe.curate.deduplicate
         ids = old["id"].to_pylist()
         messages = take_records(self.old.folder / "records", ids)["messages"].to_pylist()
@@ -253,7 +255,7 @@ class _Growth(pipeline._Work):
             tongues = self.found["language"].take(pa.array(self.rows)).to_pylist() + old["language"].to_pylist()
             unaccented = pairs_without_accents(texts, np.array([t == "vi" for t in tongues], bool), settings.near)
         bands = np.asarray(seen["bands"].combine_chunks().flatten(), np.uint64).reshape(len(ids), table.bands.shape[1])
-        return deduplicate.Rows(
+        return Rows(
             ids=[*table.ids, *ids],
             quality=np.concatenate([table.quality, np.full(len(ids), 10.0)]),
             prompts=[*table.prompts, *prompts],
@@ -271,7 +273,7 @@ class _Growth(pipeline._Work):
             settled=np.concatenate([np.zeros(len(table.ids), bool), np.ones(len(ids), bool)]),
         )
 
-    def _fine(self, prompts: list[str]) -> embed.Vectors:
+    def _fine(self, prompts: list[str]) -> Vectors:
         if not prompts:
             return self.vectors.take(np.zeros(0, np.int64))
         known = self._prompts_of(list(self.old.vectors)) if self.embedder == "lsa" else []

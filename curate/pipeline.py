@@ -35,9 +35,11 @@ from tamis.curate import (
     sample,
     scoring,
 )
+from tamis.curate.deduplicate import Rows
 from tamis.curate.map import places
 from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
+from tamis.embed import Vectors
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.formats import parse
 from tamis.models import cache_folder
@@ -468,7 +470,7 @@ class _Work:
         self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
-    def _vectors(self) -> embed.Vectors:
+    def _vectors(self) -> Vectors:
         """The prompts as vectors."""
         return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
 
@@ -555,7 +557,7 @@ class _Work:
             self.similarity[i] = fates.similarity[j]
             self.slack[i] = limits[kind] - fates.similarity[j]
 
-    def _compared(self, table: deduplicate.Rows) -> deduplicate.Rows:
+    def _compared(self, table: Rows) -> Rows:
         """The rows to compare; what a subclass puts after them falls to nothing."""
         return table
 
