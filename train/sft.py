@@ -6,7 +6,7 @@ What others leave to luck, each with a test: adapters are fp32 throughout (TRL c
 the updates at a rate of 1e-4 are lost, and PEFT back to fp32 on resume, which makes a resumed run another run); only
 labelled positions go through the output head; a checkpoint counts once it is whole.
 
-The same code runs on a CPU and on a GPU. Several GPUs: `accelerate launch`.
+The same code runs on a CPU and on a GPU, in one process. Several GPUs are not supported: the run folder has one writer.
 """
 
 from __future__ import annotations
