@@ -21,13 +21,12 @@ canvas:focus-visible,button:focus-visible{outline:3px solid var(--st-primary-col
 `;
 const VERTEX = `#version 300 es
 in vec2 place; in float kind;
-uniform vec2 centre; uniform vec2 scale; uniform float size; uniform int part; uniform vec4 paint[16];
+uniform vec2 centre; uniform vec2 scale; uniform float size; uniform vec4 paint[16];
 out vec4 colour;
 void main() {
   int k = int(kind + 0.5);
   colour = paint[min(k, 15)];
-  bool drawn = colour.a > 0.0 && ((part == 0) == (k == 0));  // the first class is drawn over all others
-  gl_Position = drawn ? vec4((place - centre) * scale, 0.0, 1.0) : vec4(9.0, 9.0, 9.0, 1.0);
+  gl_Position = colour.a > 0.0 ? vec4((place - centre) * scale, 0.0, 1.0) : vec4(9.0, 9.0, 9.0, 1.0);
   gl_PointSize = size;
 }`;
 const FRAGMENT = `#version 300 es
@@ -146,9 +145,18 @@ function build(root, set) {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
+  // The first class is drawn over all others: its points come last, so that every point is drawn once.
+  function ordered() {
+    const { xy, kind, n } = map.told, kinds = new Uint8Array(n), places = new Uint32Array(n);
+    const from = new Uint32Array(xy.byteOffset % 4 ? xy.slice().buffer : xy.buffer, xy.byteOffset % 4 ? 0 : xy.byteOffset, n);
+    let at = 0, last = n - map.told.counts[0];
+    for (let i = 0; i < n; i++) { const to = kind[i] ? at++ : last++; places[to] = from[i]; kinds[to] = kind[i]; }
+    return [new Uint16Array(places.buffer), kinds];
+  }
   function fill() {
+    const [places, kinds] = ordered();
     gl.useProgram(program);
-    [["place", map.told.xy, 2, gl.UNSIGNED_SHORT, true], ["kind", map.told.kind, 1, gl.UNSIGNED_BYTE, false]]
+    [["place", places, 2, gl.UNSIGNED_SHORT, true], ["kind", kinds, 1, gl.UNSIGNED_BYTE, false]]
       .forEach(([name, values, width, type, normal], i) => {
         const at = gl.getAttribLocation(program, name);
         gl.bindBuffer(gl.ARRAY_BUFFER, buffers[i]);
@@ -205,7 +213,7 @@ function build(root, set) {
     gl.uniform2f(at("scale"), (2 * unit()) / w, (2 * unit()) / h);
     gl.uniform1f(at("size"), size);
     gl.uniform4fv(at("paint"), paints);
-    for (const part of [1, 0]) { gl.uniform1i(at("part"), part); gl.drawArrays(gl.POINTS, 0, n); }
+    gl.drawArrays(gl.POINTS, 0, n);
     outline(map.polygon.map(toScreen), true, ratio);
     root.dataset.drawn = map.stamp;
   }

@@ -211,11 +211,18 @@ def nothing(what: str, view: ReportView) -> None:
         section(html_parts.problem_list(view.problems), "what-is-missing")
 
 
-def damaged(part: Path, what: str, view: ReportView) -> None:
-    """Say that a part of the run cannot be read, and the command that makes it anew."""
+def damaged(part: Path, what: str, view: ReportView, key: str = "") -> None:
+    """Say that a part of the run cannot be read, and the command that makes it anew.
+
+    Args:
+        part: the folder to throw away.
+        what: what lies in it, as it is called in the sentence.
+        view: the run.
+        key: tells apart several such sentences on one page.
+    """
     folder = Folder(Run(Path(view.path)))
     missing = not part.exists() or not any(part.iterdir())
     word = "not made yet" if missing else "cannot be read"
     repair = folder.rerun if missing else folder.redo(part)
     problem = Problem(f"{what} {word}", folder.relative(part), repair, "missing" if missing else "damaged")
-    section(html_parts.problem_list([problem]), f"damaged-{what}")
+    section(html_parts.problem_list([problem]), f"damaged-{what}-{key}")

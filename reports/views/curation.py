@@ -1,5 +1,8 @@
 """Where the rows went, why, and by how little."""
 
+import functools
+from collections.abc import Callable
+
 import duckdb
 import streamlit as st
 
@@ -22,6 +25,25 @@ if view.funnel is None or not page_state.has_ledger(run):
 funnel = view.funnel
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
+def reasons_of(path: str, at: object) -> list[dict[str, object]]:
+    return ledger_query.reasons(run)
+
+
+def part(draw: Callable[[], None]) -> Callable[[], None]:
+    """A part of the page that is drawn anew alone: what is asked of a million rows elsewhere is not asked again."""
+
+    @st.fragment
+    @functools.wraps(draw)
+    def drawn() -> None:
+        try:
+            draw()
+        except (duckdb.Error, OSError):
+            page_state.damaged(run.curate, "the ledger or the records", view, draw.__name__)
+
+    return drawn
+
+
 def overview() -> None:
     """Funnel, time and memory."""
     took = f" in {written.duration(funnel.seconds)}" if funnel.seconds is not None else ""
@@ -42,10 +64,11 @@ def overview() -> None:
         section(parts.table(["stage", "reason", "rows"], rows, "Rows dropped", [2], "dense"), "reasons")
 
 
+@part
 def rows_table() -> None:
     """The rows behind an aggregate, page by page, and one row's fate."""
     st.subheader("Rows")
-    reasons = ledger_query.reasons(run)
+    reasons = reasons_of(str(run.path), page_state.signature(run))
     stages = list(dict.fromkeys(r["stage"] for r in reasons))
     a, b, c, d = st.columns(4)
     verdict = a.selectbox(
@@ -91,6 +114,7 @@ def rows_table() -> None:
         section(fate_html(ledger_query.fate(run, wanted)), "fate")
 
 
+@part
 def score_figure() -> None:
     """Kept against dropped by score, and what another threshold would have done."""
     names = ledger_query.scores(run)
@@ -121,6 +145,7 @@ def score_figure() -> None:
         st.caption(f"{written.count(bins['missing'])} rows fell before they were scored.")
 
 
+@part
 def diversity() -> None:
     """Share of clusters that the first k rows of the order cover."""
     curve = ledger_query.coverage(run)
@@ -135,6 +160,7 @@ def diversity() -> None:
     section(svg, "coverage")
 
 
+@part
 def before_and_after() -> None:
     """Share of each source, label and language before and after."""
     st.subheader("Before and after")
@@ -160,9 +186,11 @@ def before_and_after() -> None:
 
 overview()
 try:
-    rows_table()
-    score_figure()
-    diversity()
-    before_and_after()
+    ledger_query.count(run)
 except (duckdb.Error, OSError):
     page_state.damaged(run.curate, "the ledger or the records", view)
+    st.stop()
+rows_table()
+score_figure()
+diversity()
+before_and_after()
