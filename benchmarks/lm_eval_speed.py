@@ -4,9 +4,9 @@
     python benchmarks/tasks/prepare.py
     python benchmarks/lm_eval_speed.py float32|bfloat16 PEERS_PYTHON [OUT.json]
 
-Same model folder (SmolLM2-135M-Instruct as packaged), same prompts as text, same items, same greedy decoding, each side
-at the best of the same batch sizes (found on the first 16 items). Timed from texts to answers, tokenising included, loading
-not. Three tasks:
+Same model folder (SmolLM2-135M-Instruct as packaged), same prompts as text, same items, same greedy decoding, each
+side at the best of the same batch sizes (found on the first 16 items). Timed from texts to answers, tokenising
+included, loading not. Three tasks:
 
     prefix        CLINC150 questions behind 15 worked examples that all prompts share, 10 new tokens at most
     no prefix     T0's prompts as they are, no template, 24 new tokens at most

@@ -5,10 +5,10 @@
 | task | from | licence |
 |---|---|---|
 | clinc150 | 15 of the 150 intents of CLINC150 (Larson et al. 2019), its own test split | CC BY 3.0 |
-| tickets_vi | the Vietnamese phrases of the built-in data, 28 intents, its separately written evaluation phrases | CC0-1.0 |
+| tickets_vi | the built-in data's Vietnamese phrases, 28 intents; items written separately | CC0-1.0 |
 | gsm8k | questions of GSM8K (Cobbe et al. 2021) with their final numbers, its own test split | MIT |
 | summaries | the prompts of T0's mixture (Sanh et al. 2022) that ask for a summary, short ones | Apache-2.0 |
-| chat | the built-in data's phrases as four turns, English and Vietnamese: the desk asks for a number and then answers | CC0-1.0 |
+| chat | the built-in data's phrases as four turns, two languages: the desk asks for a number, then answers | CC0-1.0 |
 """
 
 from __future__ import annotations
