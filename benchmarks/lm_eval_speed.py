@@ -2,7 +2,7 @@
 
     pip install lm-eval==0.4.13 torch==2.13.0 transformers==5.23.0 accelerate==1.15.0      (elsewhere)
     python benchmarks/tasks/prepare.py
-    python benchmarks/lm_eval_speed.py float32|bfloat16 PEERS_PYTHON [OUT.json]
+    python benchmarks/lm_eval_speed.py float32|bfloat16 PEERS_PYTHON [OUT.json [ITEMS]]
 
 Same model folder (SmolLM2-135M-Instruct as packaged), same prompts as text, same items, same greedy decoding, each
 side at the best of the same batch sizes (found on the first 16 items). Timed from texts to answers, tokenising
@@ -37,7 +37,7 @@ PEER = HERE / "lm_eval_peer.py"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 BATCHES = (8, 16)
 TRIAL = 16  # items on which the batch sizes are tried
-ITEMS = 60
+ITEMS = 60  # at most; of the task without a prefix two thirds
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ class Task:
     template: str | None
 
 
-def tasks(template: str) -> dict[str, Task]:
+def tasks(template: str, count: int) -> dict[str, Task]:
     shots: dict[str, str] = {}
     for row in rows("clinc150_train"):
         shots.setdefault(row["intent"], row["text"])
@@ -68,11 +68,11 @@ def tasks(template: str) -> dict[str, Task]:
         few.append(dataclasses.replace(bare, turns=tuple(turns)))
     texts = [
         Item(f"{n:03d}", ({"role": "user", "content": row["prompt"].rstrip()},), "", " " + row["completion"].strip(), n)
-        for n, row in enumerate(rows("summaries_test")[:ITEMS])
+        for n, row in enumerate(rows("summaries_test")[:count])
     ]
     return {
         "prefix": Task("generate", few, 10, template),
-        "no prefix": Task("generate", texts[:40], 24, None),
+        "no prefix": Task("generate", texts[: count * 2 // 3], 24, None),
         "likelihood": Task("likelihood", texts, 0, None),
     }
 
@@ -111,7 +111,7 @@ def scored(engine: Engine, items: list[Item], batch: int) -> tuple[list[float], 
     references = {i.id: engine.tokens(i.expected or "") for i in items}
     found: dict[str, float] = {}
     with engine.as_(False):
-        for some in batch_plan(items, batch, lambda i: len(ids[i.id]) + len(references[i.id])):
+        for some in batch_plan(items, batch, lambda i: len(ids[i.id])):
             state = runner.prefill([ids[i][size:] for i in some])
             for id, nll in zip(some, runner.likelihood(state, [references[i] for i in some]), strict=True):
                 found[id] = -nll
@@ -163,7 +163,7 @@ def main() -> None:
     engine = Engine.load(MODEL, None, "none", made)
     engine.model.to(getattr(torch, dtype))
     folder = local.resolve(MODEL).path
-    asked = tasks(engine.tokenizer.chat_template)
+    asked = tasks(engine.tokenizer.chat_template, int(sys.argv[4]) if len(sys.argv) > 4 else ITEMS)
     prefixes = {name: prefix_tokens(engine, task) for name, task in asked.items()}
     mine = ours(engine, asked)
     peer = theirs(python, engine, folder, dtype, asked)
