@@ -60,12 +60,11 @@ def tasks(template: str, count: int) -> dict[str, Task]:
         shots.setdefault(row["intent"], row["text"])
     examples = [([{"role": "user", "content": f"Message: {t}\nIntent:"}], i) for i, t in shots.items()]
     few = []
-    for n, row in enumerate(rows("clinc150_test")[:ITEMS]):
-        bare = Item(
-            f"{n:03d}", ({"role": "user", "content": f"Message: {row['text']}\nIntent:"},), "", row["intent"], n
-        )
-        turns = prompting.best(bare, recipe("classify", 10).evaluate.task, sorted(shots), examples)
-        few.append(dataclasses.replace(bare, turns=tuple(turns)))
+    for n, row in enumerate(rows("clinc150_test")[:count]):
+        turn = {"role": "user", "content": f"Message: {row['text']}\nIntent:"}
+        item = Item(f"{n:03d}", (turn,), "", row["intent"], n)
+        turns = prompting.best(item, recipe("classify", 10).evaluate.task, sorted(shots), examples)
+        few.append(dataclasses.replace(item, turns=tuple(turns)))
     texts = [
         Item(f"{n:03d}", ({"role": "user", "content": row["prompt"].rstrip()},), "", " " + row["completion"].strip(), n)
         for n, row in enumerate(rows("summaries_test")[:count])
