@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tamis.errors import RecipeError
 from tamis.models import Quantisation, quantisation_of
 from tamis.recipe import Train
+from tamis.train.census import Census, Matrix, llama
+from tamis.train.census import census as census_of
 
 RANKS = (8, 16, 32, 64, 128, 256)  # of those vLLM serves; below 8 nothing is saved worth having
 BATCHES = (16, 8, 4)  # LoRA pays more for large batches than full tuning: stay under 32 (LoRA Without Regret)
@@ -42,6 +44,7 @@ class Shape:
     tied: bool
     context: int
     kind: str
+    counted: Census | None = None  # None: the census of a Llama of these sizes
 
     @property
     def query(self) -> int:
@@ -52,20 +55,24 @@ class Shape:
         return self.kv_heads * self.head_dim
 
     @property
+    def census(self) -> Census:
+        return self.counted or llama(
+            self.layers, self.hidden, self.query, self.key, self.intermediate, self.vocabulary, tied=self.tied
+        )
+
+    @property
     def linear(self) -> int:
-        """Parameters of the linear layers: what is quantised and what LoRA stands beside."""
-        per_layer = 2 * self.hidden * self.query + 2 * self.hidden * self.key + 3 * self.hidden * self.intermediate
-        return self.layers * per_layer
+        """Parameters of the linear layers: what LoRA stands beside."""
+        return self.census.linear
 
     @property
     def other(self) -> int:
-        """Embeddings, output head and norms: never quantised."""
-        return self.vocabulary * self.hidden * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
+        """Embeddings, output head, norms and biases: never quantised."""
+        return self.census.rest
 
     def lora(self, r: int) -> int:
         """Parameters of LoRA of rank `r` on all linear layers; 2,621,440 for an 8B Llama at r = 1, as published."""
-        h, i, q, k = self.hidden, self.intermediate, self.query, self.key
-        return r * self.layers * (2 * (h + q) + 2 * (h + k) + 3 * (h + i))
+        return r * self.census.lora_width
 
 
 def shape_of(model: Path, *, trust_remote_code: bool = False) -> Shape:
@@ -80,18 +87,21 @@ def shape_of(model: Path, *, trust_remote_code: bool = False) -> Shape:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code).get_text_config()
         heads = int(config.num_attention_heads)
         hidden = int(config.hidden_size)
+        head_dim = int(_first(config, "head_dim") or hidden // heads)
+        # GPT-2 leaves its inner size open and means 4 times the hidden size
+        intermediate = int(_first(config, "intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden)
         return Shape(
             hidden=hidden,
-            # GPT-2 leaves its inner size open and means 4 times the hidden size
-            intermediate=int(_first(config, "intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden),
+            intermediate=intermediate,
             layers=int(config.num_hidden_layers),
             heads=heads,
-            kv_heads=int(_first(config, "num_key_value_heads") or heads),
-            head_dim=int(_first(config, "head_dim") or hidden // heads),
+            kv_heads=_key_heads(config, heads),
+            head_dim=head_dim,
             vocabulary=int(config.vocab_size),
             tied=bool(getattr(config, "tie_word_embeddings", False)),
             context=int(_first(config, "max_position_embeddings", "n_positions") or CONTEXT_CAP),
             kind=str(config.model_type),
+            counted=census_of(config, intermediate, head_dim, trust_remote_code=trust_remote_code),
         )
     except (AttributeError, ValueError, OSError, KeyError) as error:
         raise RecipeError(
@@ -153,6 +163,8 @@ def memory(
     checkpointing: bool,
     compute: str,
     device: str,
+    optim: str = "adamw_torch",
+    packed: bool = False,
 ) -> Memory:
     """Peak memory of training, in bytes.
 
@@ -165,28 +177,95 @@ def memory(
         checkpointing: whether activations are computed again in the backward pass.
         compute: `bfloat16` or `float32`.
         device: `cuda` or `cpu`.
+        optim: transformers' name of the optimizer.
+        packed: whether the rows lie end to end under one mask.
 
-    Source of the formula: fits on two Llama shapes in NF4 and bf16 with fp32 adapters, see docs/concepts/memory.md.
+    Source of the formula: docs/concepts/memory.md.
     """
-    h, i, n = shape.hidden, shape.intermediate, shape.heads
+    h, i = shape.hidden, shape.intermediate
     width = 2 if compute == "bfloat16" else 4
-    # NF4 blocks of 64 with double quantisation: 4.127 bits; int8: one byte
-    per_weight = {"nf4": 0.5159, "fp4": 0.5159, "int8": 1.0, "none": float(width)}[quantisation]
-    weights = shape.linear * per_weight + shape.other * width
-    # Weight, gradient and AdamW's two moments in fp32, of LoRA's weights or of all (then the weights are fp32 too)
-    adapters = 16.0 * (shape.linear + shape.other) - weights if r is None else 16.0 * shape.lora(r)
-    # Per token and layer, in bf16: 16h + 8i + 4k + 14r + 4n + 8, and 8h more for fp32 adapters under autocast
-    per_token = 16 * h + 8 * i + 4 * shape.key + 14 * (r or 0) + 4 * n + 8
-    per_token = per_token + 8 * h if width == 2 else 2 * per_token
-    activations = tokens * (shape.layers * width * h + per_token if checkpointing else shape.layers * per_token)
-    widest = 2 * max(h * i, h * shape.query) if quantisation != "none" else 0
-    transients = tokens * (4 * i + 4 * h) + 4 * h * tokens + (width / 2) * widest
+    every = shape.linear + shape.other
+    weights = weight_bytes(shape, quantisation, width)
+    # In fp32: weight, gradient and the optimizer's state, of LoRA's weights or of all
+    trained = 8.0 + (2.03 if optim.endswith("8bit") else 8.0)  # 8 bits: two moments, a constant for each 256 of them
+    adapters = trained * every - weights if r is None else trained * shape.lora(r)
+    saved = saved_bytes(shape, r, width, packed=packed)
+    activations = saved.of(tokens)
+    if checkpointing:  # the input of every block, and all of the one that is computed again
+        stream = 4 if r is None else width
+        activations = tokens * shape.layers * stream * h + activations / shape.layers
+    widest = max((m.elements for m in shape.census.matrices if m.quantised), default=0) if quantisation != "none" else 0
+    transients = tokens * (4 * i + 4 * h) + 4 * h * tokens + width * widest
     # On a GPU TRL folds the logits tile by tile; on a CPU the labelled ones are built: value, softmax, gradient
     tiles = min(labelled, 4096) * 32768 * 2.0
     logits = tiles if device == "cuda" else 12.0 * labelled * shape.vocabulary
     # Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
     fixed = 1.2e9 if device == "cuda" else 0.9e9
     return Memory(weights, adapters, activations, transients, logits, fixed)
+
+
+def weight_bytes(shape: Shape, quantisation: Quantisation, width: int) -> float:
+    """What the loaded weights take, exactly: the matrices that can be quantised, and the rest at `width` bytes each.
+
+    4 bits: blocks of 64 with a constant in 8 bits, and for 256 of these a constant in fp32 (QLoRA, section 3), beside
+    two tables of fp32 for each matrix (16 and 256 values) and a mean. 8 bits: a constant in fp32 for each output.
+    """
+
+    def held(matrix: Matrix) -> float:
+        if quantisation == "none" or not matrix.quantised:
+            return width * matrix.elements
+        if quantisation == "int8":
+            return matrix.elements + 4 * matrix.outputs
+        blocks = math.ceil(matrix.elements / 64)
+        return math.ceil(matrix.elements / 2) + blocks + 4 * math.ceil(blocks / 256) + 4 * (16 + 256 + 1)
+
+    return sum(held(matrix) for matrix in shape.census.matrices) + width * float(shape.other)
+
+
+class Saved(NamedTuple):
+    """What is kept for the backward pass, in bytes."""
+
+    per_token: float
+    per_pair: float
+    constant: float
+
+    def of(self, tokens: int) -> float:
+        return self.constant + self.per_token * tokens + self.per_pair * tokens**2
+
+
+def saved_bytes(shape: Shape, r: int | None, width: int, *, packed: bool = False) -> Saved:
+    """What the backward pass of all blocks needs of the forward pass.
+
+    Exact on a CPU for the Llama and Qwen families, GPT-2 and their like (tests/train/test_memory.py), without dropout.
+    Attention in the form that keeps no scores: query, key, value, result and a sum for each query.
+
+    Args:
+        shape: of the model.
+        r: LoRA's rank; None where all weights are trained.
+        width: of a number while computing: 2 in bf16 under autocast with what is trained in fp32, 4 in fp32.
+        packed: under one mask for all rows: keys and values repeated for every query head, the mask as bools, and as
+            numbers in every block.
+    """
+    counted, q, k, layers = shape.census, shape.query, shape.key, shape.layers
+    # The input of every matrix. LoRA under autocast casts it there and back: a copy for each
+    copied = width == 2
+    inputs = width * sum(m.inputs for m in counted.matrices if copied or not m.shares_input)
+    if r is None or not copied:
+        inputs -= layers * width * q  # attention's result, which is the output projection's input
+    products = width * (r or 0) * len(counted.matrices)
+    stream = 4 if r is None else width  # what flows between the blocks: fp32 where the embeddings are
+    # RMSNorm is written in fp32 and keeps its input there with one number; LayerNorm keeps it as it is with two
+    norms = sum(n.groups * (4 * n.width + 4 if n.rms else stream * (n.width + 2)) for n in counted.norms)
+    if r is None:  # gradients of the norms' own weights, and what lies outside the blocks: last norm, token ids
+        norms += sum((width if n.groups > 1 else 4) * n.groups * n.width for n in counted.norms if n.rms)
+        norms += (8 * shape.hidden + 4 if counted.norms[0].rms else 4 * shape.hidden + 16) + 8
+    mlp = layers * width * counted.activations * shape.intermediate
+    repeated = packed and not counted.scores
+    attention = layers * (2 * width * (q + (q if repeated else k)) + 4 * shape.heads)
+    positions = 2 * stream * shape.head_dim if counted.rotary else 0
+    pairs = (4.0 * layers * shape.heads if counted.scores else 0) + (1 + layers * width if packed else 0)
+    casts = 2.0 * (shape.lora(r) if r else shape.linear) if copied else 0.0  # of what is trained, for autocast
+    return Saved(inputs + products + norms + mlp + attention + positions, pairs, casts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,9 +381,27 @@ def make_plan(
 
     cut = sorted(min(n, max_length) for n in lengths)
     share = loss_tokens / max(sum(lengths), 1)
-    micro, checkpointing, parts = _fit(
-        shape, cut, share, batch, quantisation, r, hardware, train.gradient_checkpointing
-    )
+
+    def packs(size: int) -> bool:
+        return train.dropout == 0 and packing_gain(shape, cut, shared, size) > 1
+
+    def needs(size: int, checkpointing: bool) -> Memory:
+        # The longest rows may fall into one micro-batch
+        tokens = sum(cut[-size:]) - (size - 1) * shared if packs(size) else size * cut[-1]
+        return memory(
+            shape,
+            quantisation=quantisation,
+            r=r,
+            tokens=tokens,
+            labelled=math.ceil(share * sum(cut[-size:])),
+            checkpointing=checkpointing,
+            compute=hardware.compute,
+            device=hardware.device,
+            optim=optim,
+            packed=packs(size),
+        )
+
+    micro, checkpointing, parts = _fit(needs, batch, hardware, train.gradient_checkpointing)
     choices.append(Choice("micro_batch", micro, "the most rows whose peak fits four fifths of the free memory"))
     choices.append(
         Choice(
@@ -317,9 +414,9 @@ def make_plan(
             else "activations fit, so nothing is computed twice",
         )
     )
-    gain = packing_gain(shape, cut, shared, micro)
-    packing = gain > 1 and train.dropout == 0
-    choices.append(Choice("packing", packing, _why_packing(gain, shared, train.dropout)))
+    packing = packs(micro)
+    why = _why_packing(packing_gain(shape, cut, shared, micro), shared, train.dropout)
+    choices.append(Choice("packing", packing, why))
     steps, every = steps_of(len(lengths), batch, train.epochs), None
     if train.early_stopping is not None:
         every = choose("early_stopping", train.early_stopping.every, *_measuring(train, steps, held_out))
@@ -356,14 +453,7 @@ def steps_of(rows: int, batch: int, epochs: float) -> int:
 
 
 def _fit(
-    shape: Shape,
-    lengths: list[int],
-    share: float,
-    batch: int,
-    quantisation: Quantisation,
-    r: int | None,
-    hardware: Hardware,
-    wanted: bool | Literal["auto"],
+    needs: Callable[[int, bool], Memory], batch: int, hardware: Hardware, wanted: bool | Literal["auto"]
 ) -> tuple[int, bool, Memory]:
     """The largest micro-batch that divides the batch and fits, without checkpointing if that is left to us."""
     budget = 0.8 * hardware.memory
@@ -371,17 +461,7 @@ def _fit(
     modes = [False, True] if wanted == "auto" else [wanted]
     for checkpointing in modes:
         for size in sizes:
-            tokens = sum(lengths[-size:])  # the longest rows may fall into one micro-batch
-            parts = memory(
-                shape,
-                quantisation=quantisation,
-                r=r,
-                tokens=tokens,
-                labelled=math.ceil(share * tokens),
-                checkpointing=checkpointing,
-                compute=hardware.compute,
-                device=hardware.device,
-            )
+            parts = needs(size, checkpointing)
             if parts.total <= budget:
                 return size, checkpointing, parts
     raise DoesNotFit(
@@ -456,6 +536,11 @@ def _why_quantisation(train: Train, shape: Shape, hardware: Hardware) -> str:
     whole = width * (shape.linear + shape.other)
     if train.method != "qlora":
         return f"method {train.method} keeps the base as it is, {whole / 1e9:.1f} GB"
+    if not any(matrix.quantised for matrix in shape.census.matrices):
+        return (
+            f"as the recipe says, but no layer of a {shape.kind} model can be held in {train.quantisation}: "
+            f"the base stays as it is, {whole / 1e9:.1f} GB; method: lora is the same and says so"
+        )
     if whole < hardware.memory / 8:
         return (
             f"as the recipe says; it saves memory, not time, and unquantised the base takes {whole / 1e9:.1f} GB "
@@ -487,6 +572,13 @@ def _warnings(shape: Shape, r: int | None, loss_tokens: int) -> list[str]:
             "consider method: full"
         )
     return found
+
+
+def _key_heads(config: Any, heads: int) -> int:
+    """Falcon says in words of its own that all its queries look at one key."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1
+    return int(_first(config, "num_key_value_heads", "num_kv_heads") or heads)
 
 
 def _first(config: Any, *names: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,29 +26,6 @@ def test_lora_parameters_match_the_published_count() -> None:
 def test_all_parameters_match_the_models() -> None:
     assert SMOL.linear + SMOL.other == 134_515_008
     assert LLAMA_8B.linear + LLAMA_8B.other == 8_030_261_248
-
-
-@pytest.mark.parametrize("quantisation", ["nf4", "fp4", "int8", "none"])
-def test_weights_take_what_the_loaded_model_takes(deep_model: Path, quantisation: Any) -> None:
-    pytest.importorskip("bitsandbytes")
-    from tamis.models import load_model
-
-    loaded = load_model(str(deep_model), quantisation, device="cpu")
-    held = sum(p.numel() * p.element_size() for p in loaded.parameters())
-
-    parts = memory(
-        shape_of(deep_model),
-        quantisation=quantisation,
-        r=8,
-        tokens=1,
-        labelled=1,
-        checkpointing=False,
-        compute=str(loaded.dtype).removeprefix("torch."),
-        device="cpu",
-    )
-
-    # 4 bits: the tables of the blocks are beside the parameters, 0.0159 bytes of 0.5159
-    assert parts.weights == pytest.approx(held, rel=0.04)
 
 
 def test_checkpointing_trades_activations_for_work() -> None:
