@@ -134,7 +134,8 @@ def curate(
     from tamis.writing import write_rows
 
     overrides = {k: v for k, v in {"curate.select.size": rows, "embedder": embedder}.items() if v is not None}
-    if what.endswith((".yaml", ".yml")):
+    direct = not what.endswith((".yaml", ".yml"))
+    if not direct:
         recipe = Recipe.load(what, overrides)
     else:
         raw: dict[str, Any] = {"name": Path(what).name.split(".")[0] or "data", "data": {"path": what}}
@@ -149,6 +150,12 @@ def curate(
         _refused(told)
         return
     folder = Run(run or Path("runs") / recipe.name)
+    if direct and run is None and any((folder.path / "arms").glob("*/train")):
+        raise UserError(
+            "this folder holds a model that was trained and judged on other rows",
+            where=str(folder.path),
+            hint=f"--run {folder.path}-curated keeps both; --run {folder.path} replaces the curation",
+        )
     recipe = _reviewed(recipe, folder)
     with folder.lock():
         loop.write_down(folder, recipe)
