@@ -422,6 +422,8 @@ class Evaluate(Settings):
     price: Price = Price()
     external: bool = False
     """Consent: rows may be sent to the endpoints named above."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money for answers that are paid by the token, at most, forecast on the safe side. Above it nothing starts."""
     batch: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
