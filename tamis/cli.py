@@ -417,11 +417,15 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
         if found["items"] is not None
         else "evaluate: the items are held out when the data is curated"
     )
+    for one in found["asking"]:
+        price = "no price known" if one["money"] is None else f"up to {one['money']:,.2f} {found['currency']}"
+        lines.append(f"ask {one['system']} at {one['host']}: {one['requests']:,} requests, {price}")
     if found["money"] is not None:
         lines.append(f"money: about {found['money']:.4f} {found['currency']} of machine time to train")
     _answer(found, lines, as_json)
     if found["scoring"]:
         _refused(found["scoring"])
+    _refused(found)
 
 
 def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -576,12 +580,18 @@ def _listed(values: list[Any]) -> str:
 
 
 @app.command()
-def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
+def evaluate(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
     """Evaluate alone: every system of the recipe, also models and adapters that Tamis did not train."""
     from tamis import loop
 
     started = time.monotonic()
     settings, folder, arms = _opened(recipe, run)
+    if dry_run:
+        _forecast(loop.forecast(folder, settings, arms), as_json)
+        return
+    loop.refuse_asking(settings)
     with folder.lock():
         funnel = loop.prepare(folder, settings, arms, quiet=quiet)
         summaries = loop.evaluate(folder, settings, arms, quiet=quiet)
