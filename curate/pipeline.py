@@ -460,7 +460,8 @@ class _Work:
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def _messages(self, rows: np.ndarray) -> list[Any]:
-        return take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
+        messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
+        return messages
 
     def judge(self, quiet: bool) -> None:
         """The scorers of the recipe, and the quality that decides who is kept.

@@ -40,6 +40,9 @@ class Texts:
         for start in range(0, len(self), _BATCH):
             yield from map(self._change, self._some(start).to_pylist())
 
+    def __contains__(self, text: object) -> bool:
+        return any(text == other for other in self)
+
     def _some(self, start: int) -> pa.LargeStringArray:
         return self._column.take(pa.array(self._at[start : start + _BATCH]))
 
