@@ -238,7 +238,7 @@ def show_labels(run: Run, recipe: Recipe, arm: Arm, count: int) -> list[dict[str
 
 def _drawn(recipe: Recipe) -> pa.Table:
     """As many rows as the recipe keeps, drawn at random from the readable ones (schema.RECORD)."""
-    from tamis.curate.features import estimate_tokens
+    from tamis.curate.features import estimated_tokens
     from tamis.curate.pipeline import training_source
 
     size = recipe.curate.select.size
@@ -250,9 +250,8 @@ def _drawn(recipe: Recipe) -> pa.Table:
         if size is not None:
             wanted = min(total, round(size.amount if size.unit == "rows" else size.amount * total))
         if size is not None and size.unit == "tokens":
-            some = take_records(Path(folder), [ids[i] for i in shuffled[:200].tolist()])["messages"].to_pylist()
-            mean = sum(estimate_tokens(m["content"] or "") for messages in some for m in messages) / len(some)
-            wanted = min(total, max(1, round(size.amount / mean)))
+            some = take_records(Path(folder), [ids[i] for i in shuffled[:200].tolist()])["messages"]
+            wanted = min(total, max(1, round(size.amount / estimated_tokens(some).mean())))
         return take_records(Path(folder), [ids[i] for i in shuffled[:wanted].tolist()])
 
 
