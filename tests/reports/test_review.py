@@ -229,5 +229,5 @@ def test_a_table_with_a_bad_row_is_refused_as_a_whole(data, what):
 
 
 def test_reading_a_table_leaves_other_readers_of_the_process_their_long_fields():
-    decisions_of(b"id,decision\n", {}, "An")
+    decisions_of(b"id,decision\n", {}, "An", "t.csv")
     assert len(next(csv.reader(["x" * 200_000]))[0]) == 200_000
