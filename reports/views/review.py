@@ -121,10 +121,11 @@ def by_csv(items: tuple[Item, ...]) -> None:
     st.caption(
         "Download the rows, fill in decision (keep, drop or relabel), new_label and reviewer, and bring the table back."
     )
-    texts = lambda: ledger_query.said(run, [i.id for i in items])  # noqa: E731
     st.download_button(
         "Download this queue (CSV)",
-        lambda: ("\ufeff" + queue_csv(items, texts(), known)).encode("utf-8", "replace"),
+        lambda: ("\ufeff" + queue_csv(items, ledger_query.said(run, [i.id for i in items]), known)).encode(
+            "utf-8", "replace"
+        ),
         file_name=f"review_{kind}.csv",
         mime="text/csv",
     )
