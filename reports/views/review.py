@@ -115,6 +115,10 @@ def judgement(item: Item, following: str | None) -> None:
     back.button("Undo", on_click=withdraw, args=(item,), disabled=item.content not in known, width="stretch")
 
 
+def table_of(items: tuple[Item, ...]) -> str:
+    return queue_csv(items, ledger_query.said(run, [i.id for i in items]), known)
+
+
 def by_csv(items: tuple[Item, ...]) -> None:
     """The queue to take away, and decisions to bring back."""
     st.subheader("In a spreadsheet")
