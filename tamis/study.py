@@ -267,7 +267,7 @@ def _gains(scores: dict[tuple[str, int], Scores], components: Any, plan: Plan) -
     """`cluster` less `random` at every size, with p-values adjusted for all of the sizes."""
     if not {"cluster", "random"} <= set(plan.methods):
         return []
-    gains = []
+    gains: list[dict[str, Any]] = []
     for size in plan.sizes:
         gain = contrast([scores["cluster", size], scores["random", size]], [1, -1], components, span=SPAN)
         above = gain.p_above(0.0)

@@ -58,7 +58,11 @@ def recommendation(result: dict[str, Any], method: str) -> str:
             f"{_change(loss['lower'])} (margin {margin})"
         )
         smaller = [p for s, p in points.items() if s < size and p["verdict"] == "open"]
-        return f"{said}; {smaller[-1]['size']:,} rows are not settled{_missing(smaller[-1])}" if smaller else said
+        return (
+            f"{said}; {smaller[-1]['size']:,} rows are not settled{_missing(smaller[-1], result['margin'])}"
+            if smaller
+            else said
+        )
     largest = points[max(points)]
     loss = largest["loss"]
     if largest["verdict"] == "too few":
@@ -68,7 +72,7 @@ def recommendation(result: dict[str, Any], method: str) -> str:
         )
     return (
         f"{method}: INCONCLUSIVE: {largest['size']:,} of {total:,} rows differ from all by {_change(loss['value'])} "
-        f"({_change(loss['lower'])} to {_change(loss['upper'])}, margin {margin}){_missing(largest)}"
+        f"({_change(loss['lower'])} to {_change(loss['upper'])}, margin {margin}){_missing(largest, result['margin'])}"
         + ("; a larger size may settle it sooner" if largest["size"] < total else "")
     )
 
@@ -84,9 +88,12 @@ def choosing(gain: dict[str, Any], confidence: float) -> str:
     )
 
 
-def _missing(point: dict[str, Any]) -> str:
+def _missing(point: dict[str, Any], margin: float) -> str:
     """What would settle a point, as far as can be told from it."""
-    need = point["needed"]
+    loss, need = point["loss"], point["needed"]
+    near = abs(loss["value"] + margin) < (loss["upper"] - loss["lower"]) / 8  # half a standard error
+    if near and need["limited_by"] == "items":
+        return "; the loss is about the margin itself, which hardly any number of seeds or items settles"
     ways = [f"{need[kind]:,} {kind}" for kind in ("seeds", "items") if need[kind] is not None]
     if not ways:
         return "; more seeds or more items alone would not settle it: both are needed"

@@ -168,6 +168,16 @@ def said(found):
     return closing({**found, "items": 400, "curation_s": 2.0, "folder": "runs/x/study"})[1]
 
 
+def test_a_loss_of_just_the_margin_asks_for_no_absurd_number_of_items() -> None:
+    truth = {("cluster", 100): 0.85, ("random", 100): 0.85, ("all", 999): 0.9}
+    found = answer(made(truth), Plan(0.05, [100]))
+    margin = -found["points"][0]["loss"]["value"] + 0.001
+    text = "\n".join(said(answer(made(truth), Plan(margin, [100]))))
+    assert "INCONCLUSIVE" in text
+    assert "about the margin itself" in text
+    assert "would settle it" not in text
+
+
 def test_what_is_equal_to_chance_is_said_to_be() -> None:
     truth = {("cluster", 100): 0.8, ("random", 100): 0.8, ("all", 999): 0.8}
     found = answer(made(truth, spread=0.02), Plan(0.05, [100]))
