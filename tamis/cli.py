@@ -551,6 +551,31 @@ def compare(
     _answer(found, [*_columns(grid), *lines], as_json)
 
 
+@app.command()
+def study(
+    recipe: What,
+    run: RunFolder = None,
+    proxy: Annotated[bool, typer.Option(help="Logistic regression on embeddings in place of training.")] = False,
+    even_so: Annotated[bool, typer.Option(help="Go on with too few items for the margin.")] = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """How few rows are enough, and is choosing them better than chance? Sizes x methods x seeds, with intervals."""
+    from tamis import study as work
+    from tamis import study_words
+
+    with _curated(recipe, run, quiet, dry_run) as (settings, folder):
+        if dry_run:
+            told = work.forecast(folder, settings, proxy=proxy, even_so=even_so)
+            _answer(told, study_words.foretold(told, _minutes), as_json)
+            return
+        found = work.study(folder, settings, proxy=proxy, even_so=even_so, quiet=quiet)
+    grid, lines = study_words.closing(found)
+    _answer(found, [*_columns(grid), *lines], as_json)
+    raise typer.Exit(int(ExitCode.DONE if found["settled"] else ExitCode.INCONCLUSIVE))
+
+
 @contextlib.contextmanager
 def _curated(what: str, run: Path | None, quiet: bool, dry_run: bool) -> Iterator[tuple[Recipe, Run]]:
     """A recipe and its run folder, locked, curated if that was not done yet. A dry run curates nothing."""

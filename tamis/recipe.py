@@ -496,6 +496,42 @@ class Compare(Settings):
         return self
 
 
+class Study(Settings):
+    """`tamis study`: how few rows are enough, and whether choosing them is better than drawing them at random."""
+
+    margin: float = 0.02
+    """Loss of accuracy against all rows that is still acceptable: 0.02 is two points."""
+    sizes: list[int] | Literal["auto"] = "auto"
+    """Rows; a smaller size is the beginning of a larger one. `auto`: a half, a quarter, an eighth, a sixteenth."""
+    methods: list[Literal["cluster", "random", "random-kept", "stratified", "longest", "as-found"]] = [
+        "cluster",
+        "random",
+    ]
+    """Beside `all`. `cluster` and `random-kept` draw from what curation leaves, `as-found` from everything, leaks
+    included, the others from all rows that leak no evaluation item."""
+    seeds: int = 5
+    """Trainings of each method and size; each draws and trains by a seed of its own."""
+    epochs: float | None = Field(default=None, gt=0)
+    """The same for every size; null takes `train.epochs`. Never stopped early."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of the two-sided intervals. A size is recommended by a one-sided test at half the rest."""
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Study:
+        if not 0 < self.margin < 1:
+            raise ValueError(
+                f"a margin of {self.margin:g} cannot be shown: no finite number of items proves a loss of exactly "
+                "nothing; give the loss you would accept, such as 0.02"
+            )
+        if self.seeds < 2:
+            raise ValueError("one seed cannot tell luck from rows; five are usual, two the least")
+        if self.sizes != "auto" and (not self.sizes or min(self.sizes) < 1):
+            raise ValueError("a study needs sizes of one row or more, for example [150, 300, 600]")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError("a study needs methods, each named once, for example [cluster, random]")
+        return self
+
+
 class Engine(Settings):
     """Where Daft runs: `native`, or a Ray cluster (`auto` starts one here, else its address)."""
 
@@ -519,6 +555,7 @@ class Recipe(Settings):
     gate: str | None = None
     sweep: Sweep = Sweep()
     compare: Compare = Compare()
+    study: Study = Study()
 
     @model_validator(mode="after")
     def _has_data(self) -> Recipe:
