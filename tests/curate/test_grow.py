@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamis.curate import coverage, grow
-from tamis.curate.diff import diff
 from tamis.curate.pipeline import curate
+from tamis.diff import diff
 from tamis.errors import DataError, RecipeError, UserError
 from tamis.recipe import Recipe, Size
 from tamis.run import Run
