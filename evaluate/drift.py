@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -76,6 +77,49 @@ def drift(recent: np.ndarray, curated: np.ndarray, seed: int, *, alpha: float = 
     nearest = between[:n, n:].min(1)
     far = new[np.argsort(-nearest, kind="stable")[:shown]]
     return Drift(n, m, found, p, p <= alpha, far.tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """Shares of categories (languages) in recent prompts and in curated ones.
+
+    Attributes:
+        recent, curated: share by category, the largest first.
+        distance: total variation, 0 to 1: the share that would have to change category.
+        p: as in `Drift`.
+        drifted: p is at most alpha.
+    """
+
+    recent: dict[str, float]
+    curated: dict[str, float]
+    distance: float
+    p: float | None
+    drifted: bool
+
+
+def mix(recent: Sequence[str], curated: Sequence[str], seed: int, *, alpha: float = 0.01) -> Mix:
+    """Total variation distance of two samples of categories, its chance by permutation (exact, as in `drift`)."""
+    n, m = len(recent), len(curated)
+    names, codes = np.unique([*recent, *curated], return_inverse=True)
+
+    def shares(rows: np.ndarray) -> np.ndarray:
+        return np.bincount(rows, minlength=len(names)) / max(1, len(rows))
+
+    def told(rows: np.ndarray) -> dict[str, float]:
+        found = shares(rows)
+        return {str(names[i]): float(found[i]) for i in np.argsort(-found, kind="stable") if found[i] > 0}
+
+    def distance(rows: np.ndarray) -> float:
+        return float(np.abs(shares(rows[:n]) - shares(rows[n:])).sum() / 2)
+
+    ours, theirs = told(codes[:n]), told(codes[n:])
+    found = distance(codes)
+    if n < FEWEST or m < FEWEST:
+        return Mix(ours, theirs, found, None, False)
+    rng = np.random.default_rng(seed)
+    as_far = sum(distance(rng.permutation(codes)) >= found - 1e-12 for _ in range(PERMUTATIONS))
+    p = (1 + as_far) / (1 + PERMUTATIONS)
+    return Mix(ours, theirs, found, p, p <= alpha)
 
 
 def _some(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

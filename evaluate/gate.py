@@ -125,7 +125,7 @@ def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[
     for row in gates:
         if waiver := policy.waiver_for(row["id"], today):
             row["waiver"] = waiver.model_dump(mode="json")
-    verdict = "INVALID" if broken else overall([row for row in gates if _counts(row)])
+    verdict = "INVALID" if broken else overall([row for row in gates if counts(row)])
     sides = {"candidate": case.candidate, "baseline": case.baseline} if case else {}
     return {
         "verdict": verdict,
@@ -137,7 +137,7 @@ def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[
     }
 
 
-def _counts(row: dict[str, Any]) -> bool:
+def counts(row: dict[str, Any]) -> bool:
     """Whether a gate takes part in the verdict. A waiver excuses a number, never evidence that cannot be trusted."""
     if row["severity"] == "warn":
         return False
