@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test test-all test-install browser check fix types bench wheel clean
+.PHONY: help demo app test test-all test-install browser gpu check fix types bench wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ browser: $(VENV)/.installed ## install Debian's chromium (asks for root), then t
 
 test-install: $(VENV)/.installed ## build the wheel and use it in fresh environments (asks the package registry)
 	$(BIN)/python -m pytest -m network tests/tamis/test_install.py
+
+gpu: $(VENV)/.installed ## on a CUDA machine: the tests that need one, then memory and speed (resumable, 18 GB of /tmp)
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu/measure.py
 
 check: $(VENV)/.installed types ## lint, format and types; changes nothing
 	$(BIN)/ruff check .

@@ -111,6 +111,9 @@ def _votes(
         votes: (m, labels) each label's share among the rows of a prompt; None where there is nothing to compare.
         codes: (n,) column of each row's label; rows without one share a column.
     """
+    if not any(label is not None for label in labels):
+        none = np.zeros(0, np.int64)
+        return none, none, None, none
     _, first, group = np.unique(copies, return_index=True, return_inverse=True)
     names, codes = np.unique(np.array([label or "" for label in labels]), return_inverse=True)
     if len(first) < 3 or (len(names) == 1 and names[0] == ""):

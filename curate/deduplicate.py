@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from tamis.curate.guard import FILLERS, Guard
 from tamis.curate.near import near_pairs
 from tamis.curate.similar import cosine_pairs
+from tamis.curate.texts import Texts, taken
 from tamis.curate.vietnamese import fold
 
 KINDS = ("exact", "near", "semantic")
@@ -29,12 +31,12 @@ class Rows:
     ids: list[str]
     quality: np.ndarray
     """(n,) float, rounded to 1e-4; the better row is kept."""
-    prompts: list[str]
+    prompts: Sequence[str] | Texts
     """Raw texts, for the guard."""
-    texts: list[str]
+    texts: Sequence[str] | Texts
     """Normalised texts, for shingles: prompt, answer or both, as the recipe says."""
-    answers: list[str]
-    """Normalised answers."""
+    answers: Sequence[str] | Sequence[int]
+    """Normalised answers, or hashes of them."""
     labels: list[str | None]
     exact: np.ndarray
     """(n,) int64: rows with equal values are exact copies (text, answer and label)."""
@@ -118,7 +120,7 @@ def _edges(rows: Rows, alive: np.ndarray, near: float | None, semantic: float | 
     found = [_Edges(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int8))]
     groupings = _groupings(rows, alive) if guard else [None]
     if near is not None:
-        texts, bands = [rows.texts[i] for i in alive.tolist()], rows.bands[alive]
+        texts, bands = taken(rows.texts, alive), rows.bands[alive]
         for groups in groupings:
             pairs, similarity = near_pairs(texts, bands, near, groups)
             found.append(_Edges(alive[pairs], similarity, np.full(len(pairs), 1, np.int8)))
@@ -132,8 +134,8 @@ def _edges(rows: Rows, alive: np.ndarray, near: float | None, semantic: float | 
     if semantic is not None and rows.vectors is not None:
         whole = alive[~rows.truncated[alive]]
         for groups in _groupings(rows, whole) if guard else [None]:
-            pairs, similarity = cosine_pairs(rows.vectors[whole], semantic, groups)
-            found.append(_Edges(whole[pairs], similarity, np.full(len(pairs), 2, np.int8)))
+            pairs, similarity = cosine_pairs(rows.vectors, semantic, groups, rows=whole)
+            found.append(_Edges(pairs, similarity, np.full(len(pairs), 2, np.int8)))
     pairs = np.sort(np.concatenate([e.pairs for e in found]), axis=1)
     # The first of each pair stays: a near copy is called near even if it is also semantically alike.
     _, first = np.unique(pairs[:, 0] * max(len(rows.ids), 1) + pairs[:, 1], return_index=True)
@@ -157,9 +159,9 @@ def _framed(contents: np.ndarray, alive: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _codes(values: list[str | None]) -> np.ndarray:
+def _codes(values: Sequence[str | int | None]) -> np.ndarray:
     """A number per distinct value: (n,) int64; -1 for None."""
-    known: dict[str, int] = {}
+    known: dict[str | int, int] = {}
     return np.array([-1 if v is None else known.setdefault(v, len(known)) for v in values], np.int64)
 
 
@@ -211,9 +213,9 @@ class _Judge:
         alive: the rows whose words count for the guard's frequencies.
     """
 
-    def __init__(self, prompts: list[str], alive: np.ndarray):
+    def __init__(self, prompts: Sequence[str] | Texts, alive: np.ndarray):
         self.prompts = prompts
-        self.guard = Guard([prompts[i] for i in alive.tolist()])
+        self.guard = Guard(taken(prompts, alive))
         self.content = functools.lru_cache(maxsize=1 << 16)(self._content)
 
     def same(self, i: int, j: int) -> bool:

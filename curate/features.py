@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tamis.curate import near, rules
+from tamis.curate import near, quality, rules
 from tamis.curate.guard import FILLERS, content
 from tamis.curate.normal import hash64, normalise
+from tamis.curate.texts import said, utf8_lengths
 from tamis.curate.vietnamese import is_vietnamese
 from tamis.embed import FOREIGN
-from tamis.recipe import Curate
-from tamis.record import Message, Record, answer_of, prompt_of
+from tamis.recipe import Curate, FeaturesScorer
+from tamis.record import Message, Record
 from tamis.schema import RECORD
 
 FEATURES = pa.schema(
@@ -29,12 +30,14 @@ FEATURES = pa.schema(
         pa.field("clarity", pa.float32()),
         pa.field("prompt_hash", pa.int64()),
         pa.field("row_hash", pa.int64()),  # text, answer and label: equal for exact copies
+        pa.field("answer_hash", pa.int64()),  # of the answer: rows agree where it is equal
+        pa.field("made", pa.float64()),  # how well the row is made (curate/quality.py); null where no scorer asks
         pa.field("content_hash", pa.int64()),  # of a short prompt without greetings and polite frames, else 0
         pa.field("bands", pa.list_(pa.uint64(), near.BANDS)),
     ]
 )
 # Of these, what a new row is compared with an old one by.
-SEEN = ["id", "prompt_hash", "row_hash", "content_hash", "bands"]
+SEEN = ["id", "prompt_hash", "row_hash", "answer_hash", "content_hash", "bands"]
 
 
 # Characters up to which a prompt is compared without its frames.
@@ -114,9 +117,17 @@ def _counts(text: str) -> tuple[int, int, int]:
     return sum(map(str.isalpha, text)), sum(map(str.isupper, text)), plain
 
 
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text, estimated: 4 UTF-8 bytes each, at least one. A tokenizer counts them at training time."""
-    return max(1, round(len(text.encode("utf-8", "replace")) / 4))
+def estimated_tokens(messages: Any) -> np.ndarray:
+    """Tokens of rows, estimated: 4 UTF-8 bytes each, at least one a turn. A tokenizer counts them at training time.
+
+    Args:
+        messages: (n,) schema.MESSAGES.
+
+    Returns:
+        (n,) integers.
+    """
+    lengths, owners = utf8_lengths(messages)
+    return np.bincount(owners, np.maximum(1, np.rint(lengths / 4)), len(messages)).astype(np.int64)
 
 
 def compared(prompt: str, answer: str, on: str) -> str:
@@ -137,32 +148,36 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
     """The function that the engine runs over all records; returns FEATURES."""
     custom = [rules.load_custom(spec) for spec in settings.rules.custom]
     languages = set(settings.rules.languages or [])
+    scored = any(isinstance(s, FeaturesScorer) for s in settings.scorers)
+    on = settings.deduplicate.on
 
     def run(table: pa.Table) -> pa.Table:
         columns: dict[str, list[Any]] = {name: [] for name in FEATURES.names}
         texts = []
-        for row in table.to_pylist():
-            prompt, answer = prompt_of(row["messages"]), answer_of(row["messages"])
+        rows = table.to_pylist() if custom else [None] * len(table)
+        prompts, answers = (column.to_pylist() for column in said(table["messages"]))
+        for row, prompt, answer, label in zip(rows, prompts, answers, table["label"].to_pylist(), strict=True):
             tongue = language(prompt or answer)
             reason = rules.judge(prompt, answer, settings.rules)
             if reason is None and languages and tongue not in languages:
                 reason = "language"
             for rule in custom if reason is None else ():
                 reason = reason or rule(record(row))
-            text = compared(prompt, answer, settings.deduplicate.on)
+            text, spoken = compared(prompt, answer, on), normalise(answer)
             texts.append(text)
             values = {
-                "id": row["id"],
                 "language": tongue,
-                "tokens": sum(estimate_tokens(m["content"] or "") for m in row["messages"]),
                 "reason": reason,
                 "clarity": round(clarity(prompt), 4),
-                "prompt_hash": hash64(text if settings.deduplicate.on == "prompt" else normalise(prompt)),
-                "row_hash": hash64("\0".join([text, normalise(answer), row["label"] or ""])),
+                "prompt_hash": hash64(text if on == "prompt" else normalise(prompt)),
+                "row_hash": hash64("\0".join([text, spoken, label or ""])),
+                "answer_hash": hash64(spoken),
+                "made": round(quality.quality(prompt, answer), 4) if scored else None,
                 "content_hash": content_hash(prompt),
             }
             for name, value in values.items():
                 columns[name].append(value)
+        columns["id"], columns["tokens"] = table["id"].to_pylist(), estimated_tokens(table["messages"]).tolist()
         bands = near.signatures(texts)
         flat = pa.array(np.ascontiguousarray(bands).ravel(), pa.uint64())
         arrays = {n: pa.array(columns[n], FEATURES.field(n).type) for n in FEATURES.names if n != "bands"}

@@ -248,7 +248,7 @@ class _Growth(pipeline._Work):
         ids = old["id"].to_pylist()
         messages = take_records(self.old.folder / "records", ids)["messages"].to_pylist()
         prompts, said = [prompt_of(m) for m in messages], [answer_of(m) for m in messages]
-        texts = table.texts + [features.compared(p, a, settings.on) for p, a in zip(prompts, said, strict=True)]
+        texts = list(table.texts) + [features.compared(p, a, settings.on) for p, a in zip(prompts, said, strict=True)]
         vectors = self._fine(prompts)
         unaccented = None
         if settings.near is not None:
@@ -260,7 +260,7 @@ class _Growth(pipeline._Work):
             quality=np.concatenate([table.quality, np.full(len(ids), 10.0)]),
             prompts=[*table.prompts, *prompts],
             texts=texts,
-            answers=[*table.answers, *map(normalise, said)],
+            answers=[*table.answers, *seen["answer_hash"].to_pylist()],
             labels=[*table.labels, *old["label"].to_pylist()],
             exact=np.concatenate([table.exact, np.array(seen["row_hash"], np.int64)]),
             bands=np.concatenate([table.bands, bands]),
@@ -527,7 +527,7 @@ class _Growth(pipeline._Work):
             members[h].append((id_, label, normalise(answer_of(messages))))
         for j, h in enumerate(hashes.tolist()):
             i = int(self.rows[j])
-            members[h].append((self.ids[i], self.labels[i], self.answers[j]))
+            members[h].append((self.ids[i], self.labels[i], normalise(self.answers[j])))
         fresh = max(group_of.values(), default=-1) + 1
         out: dict[str, list[Any]] = {name: [] for name in schema.CONFLICTS.names}
         for found in members.values():

@@ -23,7 +23,9 @@ from __future__ import annotations
 import collections
 import difflib
 import functools
+import itertools
 import re
+from collections.abc import Iterable
 
 from tamis.curate.leak_text import names
 from tamis.curate.normal import words
@@ -96,6 +98,7 @@ _ASKED = [(_bounded((_HOW,)), "how to", ("how", "way")), (_bounded((_HOW_VI,)), 
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 # A word may lose a letter by accident from this length on: in shorter ones another word comes out (cost, coast).
 LOSES = 6
+_REMEMBERED = 1 << 18  # pieces of text whose words are kept while words are counted
 _EDGE = 20  # words at either end of a prompt in which frames are looked for
 
 
@@ -106,8 +109,8 @@ class Guard:
         texts: one text per distinct row; used to count in how many rows each word occurs.
     """
 
-    def __init__(self, texts: list[str]):
-        self.frequency = collections.Counter(w for t in texts for w in set(words(t)))
+    def __init__(self, texts: Iterable[str]):
+        self.frequency = _rows_with_word(texts)
         self.content = functools.lru_cache(maxsize=1 << 16)(content)
 
     def same(self, left: str, right: str) -> bool:
@@ -148,6 +151,28 @@ class Guard:
         if fold(x) == fold(y):  # only a diacritic differs: in Vietnamese that is another word
             return False
         return one_slip(x, y)
+
+
+def _rows_with_word(texts: Iterable[str]) -> collections.Counter[str]:
+    """In how many texts each word stands.
+
+    No word spans white space, and most pieces between white space recur, so each is cut into words once.
+    """
+    out: collections.Counter[str] = collections.Counter()
+    cut = _Cut()
+    for text in texts:
+        out.update(set(itertools.chain.from_iterable(map(cut.__getitem__, text.split()))))
+        if len(cut) > _REMEMBERED:
+            cut.clear()
+    return out
+
+
+class _Cut(dict[str, list[str]]):
+    """The words of a piece of text, remembered."""
+
+    def __missing__(self, piece: str) -> list[str]:
+        found = self[piece] = words(piece)
+        return found
 
 
 def one_slip(x: str, y: str) -> bool:

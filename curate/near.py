@@ -9,10 +9,12 @@ sketching"; banding as in Leskovec, Rajaraman, Ullman, Mining of Massive Dataset
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
+
+from tamis.curate.texts import Texts
 
 SHINGLE = 5
 # P(pair proposed | similarity s) = 1 - (1 - s^ROWS)^BANDS: 0.9995 at s = 0.85, 0.97 at 0.75, 0.01 at 0.3.
@@ -146,17 +148,19 @@ def _unique(keys: np.ndarray) -> np.ndarray:
     return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
 
 
-def jaccard(texts: list[str], pairs: np.ndarray) -> np.ndarray:
+def jaccard(texts: Sequence[str] | Texts, pairs: np.ndarray) -> np.ndarray:
     """True Jaccard similarity of the shingle sets of pairs of texts: (m,) float64.
 
     Shingles of one chunk of pairs are compared by 44 bits of their hashes: two of two thousand that differ share them
     once in ten million pairs.
     """
     out = np.zeros(len(pairs))
-    lengths = np.array([len(t) + 1 for t in texts])
-    for part in _chunks(lengths[pairs].sum(1), 1 << 23):
-        used, inverse = np.unique(pairs[part], return_inverse=True)
-        sets = _sets([texts[i] for i in used.tolist()])
+    rows, at = np.unique(pairs, return_inverse=True)
+    chosen, at = [texts[i] for i in rows.tolist()], at.reshape(-1, 2)
+    lengths = np.array([len(t) + 1 for t in chosen], np.int64)
+    for part in _chunks(lengths[at].sum(1), 1 << 23):
+        used, inverse = np.unique(at[part], return_inverse=True)
+        sets = _sets([chosen[i] for i in used.tolist()])
         sizes = np.diff(sets.indptr)
         left, right = inverse.reshape(-1, 2).T
         common = np.asarray(sets[left].multiply(sets[right]).sum(1)).ravel()
@@ -189,7 +193,7 @@ def _chunks(weights: np.ndarray, most: int) -> Iterator[slice]:
 
 
 def near_pairs(
-    texts: list[str], bands: np.ndarray, threshold: float, groups: np.ndarray | None = None
+    texts: Sequence[str] | Texts, bands: np.ndarray, threshold: float, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of texts at or above a Jaccard similarity.
 

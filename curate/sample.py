@@ -15,6 +15,8 @@ from tamis.recipe import Quota, Size
 FARTHEST = 256
 # Rows that k-means looks at in one group.
 SAMPLED = 20_000
+# Rows that are given to their centres at a time: a multiple of scikit-learn's 256, so that its products stay the same.
+_PREDICTED = 1 << 16
 
 
 @dataclasses.dataclass
@@ -74,20 +76,30 @@ def cluster(pool: Pool, seed: int, clusters: int | None) -> np.ndarray:
     out, start = np.zeros(n, np.int64), 0
     names = np.array([label or "" for label in pool.labels])
     for members in _members(np.unique(names, return_inverse=True)[1]):
-        k = min(max(1, round(total * len(members) / n)), _distinct(pool.vectors[members]))
+        wanted = max(1, round(total * len(members) / n))
+        k = _distinct(pool.vectors[members], wanted)
         if k > 1:
             draw = np.random.default_rng(seed).permutation(len(members))[: max(SAMPLED, 4 * k)]
-            points = pool.vectors[members].astype(np.float32)
-            means = KMeans(k, n_init=1, random_state=seed % (1 << 31)).fit(points[np.sort(draw)])
-            out[members] = start + means.predict(points)
+            means = KMeans(k, n_init=1, random_state=seed % (1 << 31))
+            means.fit(pool.vectors[members[np.sort(draw)]].astype(np.float32))
+            for at in range(0, len(members), _PREDICTED):
+                part = members[at : at + _PREDICTED]
+                out[part] = start + means.predict(pool.vectors[part].astype(np.float32))
         else:
             out[members] = start
         start += k
     return out
 
 
-def _distinct(vectors: np.ndarray) -> int:
-    return len(np.unique(np.ascontiguousarray(vectors).view(f"V{vectors.shape[1]}").ravel()))
+def _distinct(vectors: np.ndarray, enough: int) -> int:
+    """How many distinct rows there are, up to `enough`: mostly the first few rows will do."""
+    found = 0
+    for size in (4 * enough, len(vectors)):
+        some = np.ascontiguousarray(vectors[:size])
+        found = len(np.unique(some.view(f"V{vectors.shape[1]}").ravel()))
+        if found >= enough:
+            return enough
+    return found
 
 
 def _members(groups: np.ndarray) -> list[np.ndarray]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tamis.curate import budget, judge, quality
+from tamis.curate import budget, judge
 from tamis.curate.ifd import Ifd
+from tamis.curate.texts import Texts
 from tamis.endpoint import Endpoint, require_consent
 from tamis.errors import RecipeError, UserError, require
 from tamis.machine import product_rate
@@ -197,9 +198,10 @@ def score(
     ids: list[str],
     messages: list[Any],
     labels: list[str | None],
-    prompts: list[str],
-    answers: list[str],
+    prompts: Sequence[str] | Texts,
+    answers: Sequence[str] | Texts,
     vectors: np.ndarray,
+    made: np.ndarray,
     *,
     folder: Path,
     quiet: bool,
@@ -214,6 +216,7 @@ def score(
         prompts: `record.prompt_of` each.
         answers: `record.answer_of` each.
         vectors: (n, d), their embeddings.
+        made: (n,) what the scorer `features` says of each (curate/quality.py); not looked at where it is off.
         folder: gets `progress.json`.
         quiet: no progress lines.
 
@@ -226,8 +229,7 @@ def score(
     about: dict[str, Any] = {}
     misled, slack = np.zeros(n, bool), np.full(n, math.nan)
     if any(isinstance(s, FeaturesScorer) for s in recipe.curate.scorers):
-        made = [round(quality.quality(p, a), 4) for p, a in zip(prompts, answers, strict=True)]
-        columns["score_features"] = np.array(made, np.float64)
+        columns["score_features"] = made
     if model_scorers(recipe) and n:
         turns = turns_of(recipe, messages, labels)
         refuse_unpriced(recipe, forecast(recipe, turns))
@@ -240,7 +242,11 @@ def score(
                 about[scorer.name] = measured.about
                 high = low = columns[name]
             else:
-                x = x if x is not None else budget.predictors(vectors, budget.row_features(prompts, answers))
+                x = (
+                    x
+                    if x is not None
+                    else budget.predictors(vectors, budget.row_features(list(prompts), list(answers)))
+                )
                 most = max(1, round(scorer.budget * n))
                 found = budget.predict(
                     measured,

@@ -30,27 +30,32 @@ _PROBES = 16
 
 
 def cosine_pairs(
-    vectors: np.ndarray, threshold: float, groups: np.ndarray | None = None, exact: int = EXACT
+    vectors: np.ndarray,
+    threshold: float,
+    groups: np.ndarray | None = None,
+    exact: int = EXACT,
+    rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of rows of one group at or above a cosine similarity.
 
     Args:
-        vectors: (n, d) int8 or int16, all of about one length. A row of zeros is like nothing.
+        vectors: (m, d) int8 or int16, all of about one length. A row of zeros is like nothing.
         threshold: cosine.
         groups: (n,) integers; only rows of equal groups are compared. None: one group.
         exact: groups up to this size are compared exhaustively, larger ones by cells.
+        rows: (n,) the rows of `vectors` to compare, each once; default all.
 
     Returns:
         pairs (m, 2) int64 with i < j, sorted, and their cosines (m,) float64, rounded to 1e-4.
     """
     found = [np.zeros((0, 2), np.int64)]
-    for members in _groups(len(vectors), groups):
+    rows = np.arange(len(vectors)) if rows is None else rows
+    for members in _groups(len(rows), groups):
         if isinstance(members, list):
-            found += _small(vectors, members, threshold)
-        elif len(members) <= exact:
-            found += [members[p] for p in _all_pairs(vectors[members], threshold)]
-        else:
-            found += [members[p] for p in _cell_pairs(vectors[members], threshold)]
+            found += _small(vectors, [rows[table] for table in members], threshold)
+            continue
+        compare = _all_pairs if len(members) <= exact else _cell_pairs
+        found += [rows[members[p]] for p in compare(vectors[rows[members]], threshold)]
     pairs = np.concatenate(found)
     pairs.sort(axis=1)
     key = np.unique(pairs[:, 0] * max(len(vectors), 1) + pairs[:, 1])
@@ -62,8 +67,7 @@ def cosine_pairs(
 
 def cosines(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Cosines of pairs of rows, from integers: (m,) float64, rounded to 1e-4."""
-    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1))
-    norms[norms == 0] = np.inf
+    norms = _norms(vectors)
     out = np.zeros(len(pairs))
     for start in range(0, len(pairs), 1 << 16):
         i, j = pairs[start : start + (1 << 16)].T
@@ -86,8 +90,7 @@ def nearest(vectors: np.ndarray, k: int, exact: int = EXACT) -> tuple[np.ndarray
     """
     n = len(vectors)
     rows, values = np.repeat(np.arange(n)[:, None], k, 1), np.full((n, k), -1.0)
-    norms = np.sqrt((vectors.astype(np.float64) ** 2).sum(1))
-    norms[norms == 0] = np.inf
+    norms = _norms(vectors)
     for asking, asked in _neighbourhoods(vectors, exact):
         wide, scale = vectors[asked].astype(np.float32).T, norms[asked]
         m = min(k, len(asked) - 1)
@@ -122,6 +125,16 @@ def _neighbourhoods(vectors: np.ndarray, exact: int) -> Iterator[tuple[np.ndarra
         if len(members):
             cells = [by_cell[edges[a] : edges[a + 1]] for a in {c, *around[c, :_PROBES].tolist()}]
             yield members, np.sort(np.concatenate(cells))
+
+
+def _norms(vectors: np.ndarray) -> np.ndarray:
+    """Lengths of vectors, infinite for a row of zeros: (n,) float64."""
+    out = np.empty(len(vectors))
+    for start in range(0, len(vectors), 1 << 14):
+        wide = vectors[start : start + (1 << 14)].astype(np.float64)
+        out[start : start + (1 << 14)] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    out[out == 0] = np.inf
+    return out
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

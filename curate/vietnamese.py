@@ -14,10 +14,13 @@ from __future__ import annotations
 import collections
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
 from tamis.curate import near
+from tamis.curate.normal import hash64
+from tamis.curate.texts import Texts
 
 LOST = 2  # words that must have lost an accent
 
@@ -80,7 +83,22 @@ def lost_accents(plain: list[str], accented: list[str]) -> bool:
     return all(fold(w) == w for w in plain) and sum(fold(w) != w for w in accented) >= LOST
 
 
-def pairs_without_accents(texts: list[str], vietnamese: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def worth_folding(texts: Texts, hashes: np.ndarray, vietnamese: np.ndarray) -> np.ndarray:
+    """Positions of all texts that `pairs_without_accents` can pair; the others need not be looked at.
+
+    Args:
+        texts: n texts, normalised when they are taken out.
+        hashes: (n,) `normal.hash64` of each.
+        vietnamese: (n,) bool.
+    """
+    beyond = texts.beyond_ascii()
+    bare = np.array([hash64(fold(t)) for t in texts.take(beyond)], np.int64)
+    return np.union1d(beyond, np.flatnonzero(vietnamese | np.isin(hashes, bare))) if len(beyond) else beyond
+
+
+def pairs_without_accents(
+    texts: Sequence[str] | Texts, vietnamese: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Near pairs of a text typed without accents and a text with accents.
 
     Args:
@@ -93,6 +111,7 @@ def pairs_without_accents(texts: list[str], vietnamese: np.ndarray, threshold: f
         pairs: (m, 2) int64, the text without accents first.
         similarity: (m,) float64, rounded to 1e-4.
     """
+    texts = list(texts)
     folded = [fold(t) for t in texts]
     meanings: dict[str, set[str]] = collections.defaultdict(set)
     accented = []

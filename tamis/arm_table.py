@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.recipe import Price
+from tamis.reports.written_numbers import p_value
 from tamis.run import Run
 from tamis.schema import write_atomic
 
@@ -82,7 +83,7 @@ def grid(rows: Sequence[dict[str, Any]], reference: str) -> list[list[str]]:
             _bounds(row["value"]),
             _number(delta.get("value"), sign=True),
             _bounds(delta, sign=True),
-            "" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
+            "" if row["p_holm"] is None else p_value(row["p_holm"]).removeprefix("p ").removeprefix("= "),
             "" if row["train_s"] is None else f"{row['train_s']:,.0f} s",
             "" if row["tokens_per_s"] is None else f"{row['tokens_per_s']:,.0f}",
             f"{row['peak_mb'] / 1000:.2f} GB",

@@ -134,7 +134,8 @@ def curate(
     from tamis.writing import write_rows
 
     overrides = {k: v for k, v in {"curate.select.size": rows, "embedder": embedder}.items() if v is not None}
-    if what.endswith((".yaml", ".yml")):
+    direct = not what.endswith((".yaml", ".yml"))
+    if not direct:
         recipe = Recipe.load(what, overrides)
     else:
         raw: dict[str, Any] = {"name": Path(what).name.split(".")[0] or "data", "data": {"path": what}}
@@ -149,6 +150,12 @@ def curate(
         _refused(told)
         return
     folder = Run(run or Path("runs") / recipe.name)
+    if direct and run is None and any((folder.path / "arms").glob("*/train")):
+        raise UserError(
+            "this folder holds a model that was trained and judged on other rows",
+            where=str(folder.path),
+            hint=f"--run {folder.path}-curated keeps both; --run {folder.path} replaces the curation",
+        )
     recipe = _reviewed(recipe, folder)
     with folder.lock():
         loop.write_down(folder, recipe)
@@ -445,11 +452,15 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
         if found["items"] is not None
         else "evaluate: the items are held out when the data is curated"
     )
+    for one in found["asking"]:
+        price = "no price known" if one["money"] is None else f"up to {one['money']:,.2f} {found['currency']}"
+        lines.append(f"ask {one['system']} at {one['host']}: {one['requests']:,} requests, {price}")
     if found["money"] is not None:
         lines.append(f"money: about {found['money']:.4f} {found['currency']} of machine time to train")
     _answer(found, lines, as_json)
     if found["scoring"]:
         _refused(found["scoring"])
+    _refused(found)
 
 
 def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -604,12 +615,18 @@ def _listed(values: list[Any]) -> str:
 
 
 @app.command()
-def evaluate(recipe: What, run: RunFolder = None, quiet: Quiet = False, as_json: AsJson = False) -> None:
+def evaluate(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
     """Evaluate alone: every system of the recipe, also models and adapters that Tamis did not train."""
     from tamis import loop
 
     started = time.monotonic()
     settings, folder, arms = _opened(recipe, run)
+    if dry_run:
+        _forecast(loop.forecast(folder, settings, arms), as_json)
+        return
+    loop.refuse_asking(settings)
     with folder.lock():
         funnel = loop.prepare(folder, settings, arms, quiet=quiet)
         summaries = loop.evaluate(folder, settings, arms, quiet=quiet)

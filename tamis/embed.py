@@ -14,7 +14,9 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +87,11 @@ def _installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(m) is not None for m in modules)
 
 
-def quantised(texts: list[str], embedder: str, cache: Path | None = None) -> Vectors:
+def quantised(texts: Collection[str], embedder: str, cache: Path | None = None) -> Vectors:
     """Embed texts.
 
     Args:
-        texts: n texts; equal texts get equal vectors.
+        texts: n texts; equal texts get equal vectors. A static embedder takes them some thousands at a time.
         embedder: `lsa`, `static` or a sentence-transformers model.
         cache: folder that keeps the vectors of whole sets of texts, by the hashes of texts and embedder. Whole sets
             only: a transformer's last bits depend on the batch, so vectors of another set could change a fate.
@@ -98,25 +100,25 @@ def quantised(texts: list[str], embedder: str, cache: Path | None = None) -> Vec
         MissingExtra: the embedder's package is not installed.
         UserError: the model cannot be found.
     """
-    unique = sorted(set(texts), key=lambda t: (len(t), t))
     if static.is_static(embedder):
-        fine, truncated = _static(unique, embedder), np.zeros(len(unique), bool)
-    else:
-        file = cache / f"{_key(unique, embedder)}.npz" if cache else None
-        stored = _stored(file)
-        fine, truncated = stored or _computed(unique, embedder)
-        if file and not stored:
-            _store(file, fine, truncated)
+        return Vectors(_static(texts, embedder), np.zeros(len(texts), bool), embedder)
+    unique = sorted(set(texts), key=lambda t: (len(t), t))
+    file = cache / f"{_key(unique, embedder)}.npz" if cache else None
+    stored = _stored(file)
+    fine, truncated = stored or _computed(unique, embedder)
+    if file and not stored:
+        _store(file, fine, truncated)
     place = {t: i for i, t in enumerate(unique)}
     rows = np.fromiter((place[t] for t in texts), np.int64, len(texts))
     return Vectors(fine[rows], truncated[rows], embedder)
 
 
-def _static(texts: list[str], embedder: str) -> np.ndarray:
+def _static(texts: Collection[str], embedder: str) -> np.ndarray:
     model = static.load(embedder)
     out = np.zeros((len(texts), model.vectors.shape[1]), np.int16)
+    left = iter(texts)
     for start in range(0, len(texts), 4096):
-        out[start : start + 4096] = to_int16(model.encode(texts[start : start + 4096]))
+        out[start : start + 4096] = to_int16(model.encode(list(itertools.islice(left, 4096))))
     return out
 
 

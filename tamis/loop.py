@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from tamis import schema, tables
-from tamis.errors import DataError, RecipeError, did_you_mean, of_disk
+from tamis.errors import DataError, RecipeError, UserError, did_you_mean, of_disk
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
@@ -130,7 +130,8 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     Returns:
         {curated, scoring (`forecast_scoring`; None where it is done), train: {arm: {rows, tokens, trained_tokens,
         steps, seconds, memory_gb, free_gb, device, choices, warnings}}, items (None before
-        a hold-out), requests, money (None without a price), currency}.
+        a hold-out), requests, asking (`evaluate.forecast.Asking` of
+        each endpoint), refused (why asking would not start), money (None without a price), currency}.
     """
     from tamis.curate.pipeline import stage_of
 
@@ -163,10 +164,40 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
         count = sum(1 for _ in tables.rows_of(tables.Source(recipe.eval.paths, recipe.eval.format)))
         found["items"] = min(count, recipe.eval.limit or count)
         found["requests"] = found["items"] * len(recipe.evaluate.systems)
+    found["asking"], found["refused"] = _asked(recipe, found["items"])
     price = recipe.evaluate.price
     seconds = sum(a["seconds"] for a in found["train"].values())
     found["money"] = None if price.machine_hour is None else price.machine_hour * seconds / 3600
     return found | {"currency": price.currency}
+
+
+def _asked(recipe: Recipe, items: int | None) -> tuple[list[dict[str, Any]], str | None]:
+    """What the endpoints would be asked, and why that would not start."""
+    from tamis.evaluate.forecast import asking, refuse
+
+    asked = asking(recipe, _lengths(recipe)[:items])
+    try:
+        refuse(recipe, asked)
+    except UserError as refused:
+        return [dataclasses.asdict(a) for a in asked], str(refused)
+    return [dataclasses.asdict(a) for a in asked], None
+
+
+def refuse_asking(recipe: Recipe) -> None:
+    """Stop before curating and training if the endpoints may not be asked: no consent, or above `max_cost`."""
+    from tamis.evaluate.forecast import asking, refuse
+
+    lengths = _lengths(recipe) if any(not isinstance(s, str) and s.endpoint for s in recipe.evaluate.systems) else []
+    limit = recipe.eval.limit if recipe.eval else None
+    refuse(recipe, asking(recipe, lengths[:limit]))
+
+
+def _lengths(recipe: Recipe) -> list[int]:
+    """Bytes of the evaluation items as they lie in the file; none before a hold-out."""
+    if recipe.eval is None or recipe.eval.path is None:
+        return []
+    rows = tables.rows_of(tables.Source(recipe.eval.paths, recipe.eval.format))
+    return [len(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace")) for row in rows]
 
 
 def forecast_scoring(recipe: Recipe) -> dict[str, Any]:
@@ -207,7 +238,7 @@ def show_labels(run: Run, recipe: Recipe, arm: Arm, count: int) -> list[dict[str
 
 def _drawn(recipe: Recipe) -> pa.Table:
     """As many rows as the recipe keeps, drawn at random from the readable ones (schema.RECORD)."""
-    from tamis.curate.features import estimate_tokens
+    from tamis.curate.features import estimated_tokens
     from tamis.curate.pipeline import training_source
 
     size = recipe.curate.select.size
@@ -219,9 +250,8 @@ def _drawn(recipe: Recipe) -> pa.Table:
         if size is not None:
             wanted = min(total, round(size.amount if size.unit == "rows" else size.amount * total))
         if size is not None and size.unit == "tokens":
-            some = take_records(Path(folder), [ids[i] for i in shuffled[:200].tolist()])["messages"].to_pylist()
-            mean = sum(estimate_tokens(m["content"] or "") for messages in some for m in messages) / len(some)
-            wanted = min(total, max(1, round(size.amount / mean)))
+            some = take_records(Path(folder), [ids[i] for i in shuffled[:200].tolist()])["messages"]
+            wanted = min(total, max(1, round(size.amount / estimated_tokens(some).mean())))
         return take_records(Path(folder), [ids[i] for i in shuffled[:wanted].tolist()])
 
 
@@ -253,6 +283,7 @@ def _require_ends(recipe: Recipe) -> None:
     """
     from tamis.evaluate.policy import load_policy
 
+    refuse_asking(recipe)
     if recipe.eval is None:
         raise _no_items("tamis curate and tamis train do without")
     if recipe.gate:
@@ -420,7 +451,6 @@ def promote(
     run: Run, system: str | None, arm: str | None, output: Path | None, reason: str | None, outputs: bool
 ) -> dict[str, Any]:
     """Write a system of a run as champion, by default beside the policy that judged it."""
-    from tamis.errors import UserError
     from tamis.evaluate import champion
     from tamis.evaluate.evidence import find
 

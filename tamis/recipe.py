@@ -399,7 +399,7 @@ class Load(Settings):
         if self.knee and (len(self.knee) < 5 or sorted(set(self.knee)) != self.knee):
             raise ValueError("knee needs at least five rising numbers of users, for example [1, 2, 4, 8, 16]")
         users = [*self.concurrent, *self.knee, *([1] if self.sweep else [])]
-        for numbers in (users, self.poisson, self.constant):
+        for numbers in ([float(u) for u in users], self.poisson, self.constant):
             if twice := {n for n in numbers if numbers.count(n) > 1}:
                 raise ValueError(f"a level is measured twice: {', '.join(f'{n:g}' for n in sorted(twice))}")
         return self
@@ -448,6 +448,8 @@ class Evaluate(Settings):
     price: Price = Price()
     external: bool = False
     """Consent: rows may be sent to the endpoints named above."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money for answers that are paid by the token, at most, forecast on the safe side. Above it nothing starts."""
     batch: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")

@@ -98,11 +98,11 @@ class _Pieces:
             codes = np.fromiter(map(self._codes.__getitem__, pieces), np.int32, len(pieces))
             self._tokenise(list(itertools.islice(self._codes, len(self._ends) - 1, None)), tokenizer)
             ids, ends = self._ids, self._ends
-        used, codes = np.unique(codes, return_inverse=True)
+        used, columns = np.unique(codes, return_inverse=True)
         lengths = np.diff(ends)[used]
         starts = np.append(0, np.cumsum(lengths))
         at = np.repeat(ends[used] - starts[:-1], lengths) + np.arange(starts[-1])
-        return codes, ids[at], starts
+        return columns, ids[at], starts
 
     def _tokenise(self, fresh: list[str], tokenizer: Any) -> None:
         ids = [e.ids for e in tokenizer.encode_batch_fast(fresh, add_special_tokens=False)] if fresh else []

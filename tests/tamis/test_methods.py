@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tamis import loop, methods
+from tamis import arm_table, loop, methods
 from tamis.errors import RecipeError
 from tamis.recipe import Recipe
 from tamis.run import Run
@@ -132,3 +132,12 @@ def test_an_arm_named_twice_or_unknown_is_a_recipe_error(curated):
     for arms in (["lora", "lora"], ["dora"]):
         with pytest.raises(RecipeError):
             recipe.changed({"compare.arms": arms})
+
+
+def test_a_small_p_value_is_not_written_as_zero() -> None:
+    row = {
+        "arm": "base", "metric": "accuracy", "value": {"value": 0.1, "low": 0.0, "high": 0.2}, "delta": None,
+        "p_holm": 1e-9, "train_s": None, "tokens_per_s": None, "peak_mb": 1.0, "currency": "USD",
+    }  # fmt: skip
+    assert arm_table.grid([row], "qlora")[1][5] == "< 0.001"
+    assert arm_table.grid([row | {"p_holm": 0.0312}], "qlora")[1][5] == "0.031"

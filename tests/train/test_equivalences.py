@@ -1,4 +1,4 @@
-"""What must not matter, through the real trainer: how a batch is cut, and whether rows are packed."""
+"""What must not matter, through the real trainer: how a batch is cut into micro-batches, whether rows are packed."""
 
 from __future__ import annotations
 

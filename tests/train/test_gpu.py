@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def test_resume_on_a_gpu_is_exact_in_deterministic_mode(
     tiny_model: Path, tmp_path: Path, method: str, optim: str
 ) -> None:
-    """`sft.train` asks torch for deterministic kernels; where an operation has none, the loss still agrees."""
+    """`sft.train` asks torch for deterministic kernels; were there none for an operation, the loss still agrees."""
     asked = recipe(tiny_model, method=method, optim=optim, dropout=0.1, r=64)
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     train_arm(whole, asked, "main", table(18), quiet=True)

@@ -1,0 +1,83 @@
+"""What asking the endpoints of a recipe will cost, before anything is sent, and what may not start."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tamis.endpoint import require_consent
+from tamis.errors import RecipeError
+from tamis.evaluate.remote import endpoint_of
+from tamis.recipe import Recipe, SystemSpec
+
+BYTES_PER_TOKEN = 2  # fewer than tokenizers need for most languages, so that a forecast is rather too high
+TEMPLATE_TOKENS = 40  # of a chat template around the turns
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """What one endpoint will be asked.
+
+    Attributes:
+        system, host: who.
+        requests: for answers, timed ones and loads.
+        tokens: sent and received, at most.
+        money: None where no price is known.
+        leaves: whether rows leave this machine.
+    """
+
+    system: str
+    host: str
+    requests: int
+    tokens: int
+    money: float | None
+    leaves: bool
+
+
+def asking(recipe: Recipe, lengths: list[int]) -> list[Asking]:
+    """The endpoints of a recipe.
+
+    Args:
+        recipe: its systems, latency, load and task.
+        lengths: bytes of each evaluation item.
+    """
+    found, evaluate = [], recipe.evaluate
+    timed = evaluate.latency.requests + evaluate.latency.warmup if evaluate.latency.requests else 0
+    mean = sum(lengths) / max(1, len(lengths))
+    fixed = sum(len(t.encode()) for t in (evaluate.task.template or "", evaluate.task.system or ""))
+    each = (mean + fixed) / BYTES_PER_TOKEN + TEMPLATE_TOKENS
+    for spec in evaluate.systems:
+        if isinstance(spec, SystemSpec) and spec.endpoint is not None:
+            target = endpoint_of(spec)
+            requests = len(lengths) + timed + evaluate.load.questions + 1  # one asks whether anybody is there
+            sent, made = round(requests * each), requests * evaluate.task.answer_tokens
+            prices = (spec.input_per_million, spec.output_per_million)
+            money = None if None in prices else (sent * (prices[0] or 0) + made * (prices[1] or 0)) / 1e6
+            found.append(Asking(spec.name, target.host, requests, sent + made, money, not target.local))
+    return found
+
+
+def refuse(recipe: Recipe, asked: list[Asking]) -> None:
+    """Stop before anything is sent, or trained for hours, if asking may not start.
+
+    Raises:
+        UserError: rows would leave the machine without consent.
+        RecipeError: the forecast is above `evaluate.max_cost`, or `max_cost` is set and a price is not known.
+    """
+    specs = {s.name: s for s in recipe.evaluate.systems if isinstance(s, SystemSpec)}
+    limit = recipe.evaluate.max_cost
+    for one in asked:
+        require_consent(endpoint_of(specs[one.system]), one.requests, recipe.evaluate.external)
+        if limit is not None and one.money is None:
+            raise RecipeError(
+                f"max_cost is set, but the price of {one.system!r} is not known",
+                where="evaluate.max_cost",
+                hint="give it input_per_million and output_per_million (0 for a server of your own)",
+            )
+    total = sum(one.money or 0 for one in asked)
+    if limit is not None and total > limit:
+        raise RecipeError(
+            f"asking would cost up to {total:,.2f} {recipe.evaluate.price.currency}, the limit is {limit:g}",
+            where="evaluate.max_cost",
+            why="; ".join(f"{one.system}: {one.requests:,} requests, {one.tokens:,} tokens" for one in asked),
+            hint="eval: {limit: N} for fewer items, fewer latency or load requests, or a higher max_cost",
+        )
