@@ -287,10 +287,20 @@ def _log(ground: Ground, log: prompt_log.Log, check: dict[str, Any]) -> None:
         check["notes"].append(f"{log.unreadable:,} lines of the log hold no prompt")
     if found.drifted or spoken.drifted:
         file = ground.run.path / "monitor" / check["check"] / "prompts.jsonl"
-        rows = ({"prompt": recent[i], "completion": ""} for i in found.farthest)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        schema.write_atomic(file, text.encode("utf-8", "replace"))
+        _write_prompts(ground, [recent[i] for i in found.farthest], file)
         check["drift"]["prompts"] = str(file)
+
+
+def _write_prompts(ground: Ground, prompts: list[str], file: Path) -> None:
+    """Prompts as rows without an answer, in the shape of the run's own data, so that they can be added to it."""
+    from tamis.curate.gaps import row_to_fill
+
+    formats = schema.read_json(ground.run.curate / "funnel.json")["formats"]
+    shape = max(formats, key=lambda f: (formats[f], f))
+    label = "" if ground.recipe.evaluate.task.kind == "classify" else None
+    rows = (row_to_fill(ground.recipe, shape, f"{file.parent.name}-{n}", label, p) for n, p in enumerate(prompts, 1))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    schema.write_atomic(file, text.encode("utf-8", "replace"))
 
 
 def _latest(prompts: list[str]) -> list[str]:

@@ -178,6 +178,10 @@ def test_a_log_that_changed_is_flagged_and_its_prompts_are_written(run, server, 
     assert found["drift"]["languages"]["recent"] == {"vi": 1.0}
     written = [json.loads(line) for line in Path(found["drift"]["prompts"]).read_text(encoding="utf-8").splitlines()]
     assert {row["prompt"] for row in written} <= set(VIETNAMESE)
+    filled = lines(
+        Path(found["drift"]["prompts"]), [row | {"completion": "refund", "label": "refund"} for row in written]
+    )
+    assert tamis("grow", str(run), filled, "--quiet").code == 0  # what the last line says to type
     assert found["next"] == [
         f"retrain: answer the prompts in {found['drift']['prompts']}, then tamis grow {run} {found['drift']['prompts']}"
     ]
