@@ -66,7 +66,7 @@ def judge(
     """Judge what a live endpoint answered.
 
     Args:
-        run: the released run; its price and, where the policy compares, its baseline count.
+        run: the released run; it holds what the policy compares with.
         live: from the endpoint.
         release: the system that passed the gate.
         reference: an earlier check of this endpoint, for its times; None where there is none.
@@ -83,7 +83,7 @@ def judge(
     rows: list[dict[str, Any]] = []
     left_out = []
     if policy is not None:
-        theirs = dataclasses.replace(gate.case_of(run, policy, release.arm), candidate=live)
+        theirs = Case(live, gate.baseline_of(run, release.arm, policy), None)
         for asked in policy.gates:
             if why := _no_business(asked, live):
                 left_out.append(f"{asked.id} ({asked.metric}): {why}")

@@ -98,28 +98,29 @@ class Mix:
 
 
 def mix(recent: Sequence[str], curated: Sequence[str], seed: int, *, alpha: float = 0.01) -> Mix:
-    """Total variation distance of two samples of categories, its chance by permutation (exact, as in `drift`)."""
+    """Total variation distance of two samples of categories, its chance by permutation (exact, as in `drift`).
+
+    What a permutation leaves on the side of the recent ones is a draw without replacement, so only counts are drawn.
+    """
     n, m = len(recent), len(curated)
     names, codes = np.unique([*recent, *curated], return_inverse=True)
+    counts = np.bincount(codes, minlength=len(names))
+    ours = np.bincount(codes[:n], minlength=len(names))
 
-    def shares(rows: np.ndarray) -> np.ndarray:
-        return np.bincount(rows, minlength=len(names)) / max(1, len(rows))
+    def told(of: np.ndarray) -> dict[str, float]:
+        order = np.argsort(-of, kind="stable")
+        return {str(names[i]): float(of[i] / of.sum()) for i in order if of[i] > 0}
 
-    def told(rows: np.ndarray) -> dict[str, float]:
-        found = shares(rows)
-        return {str(names[i]): float(found[i]) for i in np.argsort(-found, kind="stable") if found[i] > 0}
+    def distance(some: np.ndarray) -> np.ndarray:
+        """(k, categories) counts on the one side to (k,) distances."""
+        return np.asarray(np.abs(some / max(1, n) - (counts - some) / max(1, m)).sum(1) / 2)
 
-    def distance(rows: np.ndarray) -> float:
-        return float(np.abs(shares(rows[:n]) - shares(rows[n:])).sum() / 2)
-
-    ours, theirs = told(codes[:n]), told(codes[n:])
-    found = distance(codes)
+    found = float(distance(ours[None])[0])
     if n < FEWEST or m < FEWEST:
-        return Mix(ours, theirs, found, None, False)
-    rng = np.random.default_rng(seed)
-    as_far = sum(distance(rng.permutation(codes)) >= found - 1e-12 for _ in range(PERMUTATIONS))
-    p = (1 + as_far) / (1 + PERMUTATIONS)
-    return Mix(ours, theirs, found, p, p <= alpha)
+        return Mix(told(ours), told(counts - ours), found, None, False)
+    draws = np.random.default_rng(seed).multivariate_hypergeometric(counts, n, size=PERMUTATIONS)
+    p = (1 + int((distance(draws) >= found - 1e-12).sum())) / (1 + PERMUTATIONS)
+    return Mix(told(ours), told(counts - ours), found, p, p <= alpha)
 
 
 def _some(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -159,10 +159,15 @@ def case_of(run: Run, policy: Policy, arm: str) -> Case:
     Raises:
         EvidenceError: it is not there, or cannot be read.
     """
-    return Case(find(run, arm, policy.evidence.candidate), _baseline(run, arm, policy), _price(run))
+    return Case(find(run, arm, policy.evidence.candidate), baseline_of(run, arm, policy), _price(run))
 
 
-def _baseline(run: Run, arm: str, policy: Policy) -> Evidence | None:
+def baseline_of(run: Run, arm: str, policy: Policy) -> Evidence | None:
+    """What a policy compares an arm with; None where no gate compares.
+
+    Raises:
+        EvidenceError: it is not there, or cannot be read.
+    """
     if all(gate.requirement.of == "absolute" for gate in policy.gates):
         return None
     if policy.champion is not None:

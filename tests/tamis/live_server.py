@@ -21,6 +21,7 @@ class Live(http.server.ThreadingHTTPServer):
         delay_s: before every answer.
         right: share of the intents that it finds: 1, or 0 for another model in its place.
         cut: end every answer as if at the token limit.
+        renamed_after: answers until it is served under another name.
         figures: requests so far by the bucket of EDGES they fall into, and those that failed.
     """
 
@@ -29,6 +30,7 @@ class Live(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Desk)
         self.model, self.delay_s, self.right, self.cut = "shop", 0.015, True, False
+        self.renamed_after: int | None = None
         self.figures, self.failed = [100, 0, 0, 0, 0], 0
 
     @property
@@ -68,6 +70,10 @@ class Desk(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.server.renamed_after is not None:
+            self.server.renamed_after -= 1
+            if self.server.renamed_after < 0:
+                self.server.model = "another"
         if body["model"] != self.server.model:
             self.send_error(404)
             return

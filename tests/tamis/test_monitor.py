@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -80,7 +81,7 @@ def released(tmp_path_factory, server):
 def run(released, server, tmp_path):
     """A copy of the run for each test, and the server as it was at release."""
     server.model, server.delay_s, server.right, server.cut = "shop", 0.015, True, False
-    server.figures, server.failed = [100, 0, 0, 0, 0], 0
+    server.figures, server.failed, server.renamed_after = [100, 0, 0, 0, 0], 0, None
     shutil.copytree(released / "run", tmp_path / "run")
     return tmp_path / "run"
 
@@ -168,6 +169,21 @@ def test_a_model_name_that_changes_is_said_and_one_that_is_gone_is_invalid(run, 
     found, rows = check(run, server, "--model", "shop")
     assert found["verdict"] == "INVALID"
     assert "it serves shop-2" in rows["canary"]["said"]
+
+
+def test_a_model_that_is_exchanged_during_the_check_is_invalid(run, server):
+    for answers in (50, 100 + 1 + 13):  # amid the items; after the last request (one to begin with, 13 timed)
+        server.model, server.renamed_after = "shop", answers
+        found, _ = check(run, server, "--model", "shop")
+        assert found["verdict"] == ("INVALID" if answers == 50 else "PASS")
+
+
+def test_answers_to_another_evaluation_set_are_invalid(run, server):
+    file = run / "curate" / "eval.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 99), file)
+    found, rows = check(run, server)
+    assert (found["verdict"], rows["canary"]["verdict"]) == ("INVALID", "INVALID")
+    assert "did not answer the same items" in rows["canary"]["said"]
 
 
 def test_a_log_that_changed_is_flagged_and_its_prompts_are_written(run, server, tmp_path):

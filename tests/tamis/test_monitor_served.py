@@ -1,8 +1,10 @@
-"""`tamis monitor` against `transformers serve`: the released weights pass, their base in the same place fails."""
+"""The deployment guide's lines that any machine can run: export, serve, check. The release passes, its base fails."""
 
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -36,37 +38,57 @@ def folder(tmp_path_factory, tiny_model):
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     for command in (("train",), ("evaluate",)):
-        done = tamis(*command, str(folder / "recipe.yaml"), "--run", str(folder / "run"), "--quiet")
+        done = tamis(*command, str(folder / "recipe.yaml"), "--run", str(folder / "runs" / "shop"), "--quiet")
         assert done.code == 0, done.err
-    done = tamis("export", str(folder / "run"), "--json")
-    assert done.code == 0, done.err
-    return folder, Path(json.loads(done.out)["folder"])
+    return folder
+
+
+def guided():
+    """Lines of the guide that any machine can run: export, serve, monitor."""
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "deploy.md").read_text(encoding="utf-8")
+    return re.findall(r"^\$ (.+)$", guide.split("## transformers serve")[1].split("\n## ")[0], re.MULTILINE)
 
 
 @contextlib.contextmanager
-def serving(model, log):
-    """The address of `transformers serve` on a folder."""
+def serving(command, folder, port):
+    """A server that a shell line starts, until it answers."""
     program = shutil.which("transformers", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "serve", ".", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w+b") as out, subprocess.Popen(command, cwd=model, stdout=out, stderr=out) as server:
+    log = folder / "serve.log"
+    line = command.replace("8000", str(port))
+    environment = {**os.environ, "TRANSFORMERS": program}
+    with (
+        log.open("w+b") as out,
+        subprocess.Popen(f"exec env {line}", shell=True, cwd=folder, env=environment, stdout=out, stderr=out) as server,
+    ):
         try:
             wait_for(f"http://127.0.0.1:{port}/health", server, log)
-            yield f"http://127.0.0.1:{port}/v1"
+            yield
         finally:
             server.terminate()
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.mark.slow  # trains, and starts two servers that import torch
-def test_the_released_weights_pass_and_their_base_fails(folder, tiny_model):
+def test_the_released_weights_pass_and_their_base_fails(folder, tiny_model, monkeypatch):
     pytest.importorskip("uvicorn")
-    place, merged = folder
+    monkeypatch.chdir(folder)
+    export, serve, monitor = guided()
+    assert tamis(*shlex.split(export)[1:]).code == 0
     found = {}
-    for name, model in (("released", merged), ("base", tiny_model)):
-        with serving(model, place / "serve.log") as url:
-            done = tamis("monitor", str(place / "run"), "--endpoint", url, "--model", ".", "--quiet", "--json")
+    for name in ("released", "base"):
+        port = free_port()
+        if name == "base":  # in the place of the release, by the same script
+            script = Path("runs/shop/arms/main/train/merged/serve.sh")
+            shutil.copytree(tiny_model, "base")
+            shutil.copy(script, "base/serve.sh")
+            serve = serve.replace(str(script), "base/serve.sh")
+        with serving(serve, folder, port):
+            done = tamis(*shlex.split(monitor.replace("8000", str(port)))[1:], "--quiet", "--json")
             found[name] = json.loads(done.out)
     rows = {name: {row["id"]: row["verdict"] for row in check["rows"]} for name, check in found.items()}
     assert (found["released"]["verdict"], found["released"]["agreement"]) == ("PASS", 1.0), rows
