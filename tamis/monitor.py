@@ -446,7 +446,7 @@ def _next(ground: Ground, wanted: Wanted, check: dict[str, Any]) -> list[str]:
 
 
 def lines(check: dict[str, Any], run: Run) -> list[str]:
-    """A check for a reader, at most twelve lines: what did not pass first."""
+    """A check for a reader, about ten lines: what did not pass first."""
     from tamis.evaluate.render import MARK, sentence
 
     told = [
@@ -464,4 +464,4 @@ def lines(check: dict[str, Any], run: Run) -> list[str]:
     return [*told, *[f"next: {line}" for line in check["next"]]]
 
 
-_ROOM = 9  # rows and notes in the closing lines
+_ROOM = 6  # rows and notes in the closing lines

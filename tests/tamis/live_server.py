@@ -22,6 +22,7 @@ class Live(http.server.ThreadingHTTPServer):
         right: share of the intents that it finds: 1, or 0 for another model in its place.
         cut: end every answer as if at the token limit.
         renamed_after: answers until it is served under another name.
+        shown: names on the page of models, one for each time that it is asked for; then `model`.
         figures: requests so far by the bucket of EDGES they fall into, and those that failed.
     """
 
@@ -31,6 +32,7 @@ class Live(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Desk)
         self.model, self.delay_s, self.right, self.cut = "shop", 0.015, True, False
         self.renamed_after: int | None = None
+        self.shown: list[str] = []
         self.figures, self.failed = [100, 0, 0, 0, 0], 0
 
     @property
@@ -62,7 +64,8 @@ class Desk(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
-            self.reply(json.dumps({"object": "list", "data": [{"id": self.server.model, "object": "model"}]}))
+            name = self.server.shown.pop(0) if self.server.shown else self.server.model
+            self.reply(json.dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
         elif self.path == "/metrics":
             self.reply(self.server.metrics(), "text/plain; version=0.0.4")
         else:
