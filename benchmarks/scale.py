@@ -11,26 +11,21 @@ letters exchanged in one word), rows without an answer (1 %). `tamis curate` run
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 
-PROGRAM = """
-import resource, sys
-from tamis.cli import main
-try:
-    main()
-finally:
-    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, file=sys.stderr)
-"""
 EXACT, NEAR, EMPTY = 0.03, 0.05, 0.01
 
 
@@ -78,6 +73,33 @@ def _edited(words: list[str], rng: np.random.Generator) -> list[str]:
     return [*words[:place], word[:at] + word[at + 1] + word[at] + word[at + 2 :], *words[place + 1 :]]
 
 
+def run_watched(command: list[str]) -> tuple[str, int, float]:
+    """Run to the end: what it wrote on stderr, its exit code, and the peak of its processes' memory together, in GB.
+
+    Shared pages count once (PSS), looked at ten times a second.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    peak, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.1):
+            with contextlib.suppress(psutil.Error):
+                parent = psutil.Process(process.pid)
+                total = 0
+                for one in (parent, *parent.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        total += one.memory_full_info().pss
+                peak = max(peak, total / 1e9)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, said = process.communicate()
+    ended.set()
+    watcher.join()
+    return said, process.returncode, peak
+
+
 def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
     """Run once; prints a table row. Returns seconds."""
     with tempfile.TemporaryDirectory() as folder:
@@ -85,11 +107,10 @@ def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
         truth = generate(file, rows, t0)
         command = ["curate", str(file), "--rows", str(rows // 100), "--embedder", "static", "--run", str(run)]
         started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", PROGRAM, *command], capture_output=True, text=True)
+        said, code, peak = run_watched([sys.executable, "-m", "tamis.cli", *command])
         seconds = time.perf_counter() - started
-        if done.returncode:
-            sys.exit(done.stderr[-3000:])
-        peak = float(next(line for line in done.stderr.splitlines() if line.startswith("PEAK")).split()[1])
+        if code:
+            sys.exit(said[-3000:])
         ledger = pq.read_table(run / "curate" / "ledger.parquet", columns=["key", "reason", "witness"]).to_pylist()
         steps = json.loads((run / "curate" / "funnel.json").read_text())["seconds"]
     fallen = {r["key"]: r["reason"] for r in ledger if r["reason"] not in (None, "not_selected")}

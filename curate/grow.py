@@ -197,7 +197,7 @@ class _Growth(pipeline._Work):
 
     def _vectors(self) -> Vectors:
         known = self._prompts_of(list(self.old.vectors)) if self.embedder == "lsa" else []
-        return embed.onto(self.prompts, known, self.embedder)
+        return embed.onto(list(self.prompts), known, self.embedder)
 
     def _prompts_of(self, ids: list[str]) -> list[str]:
         return [prompt_of(m) for m in take_records(self.old.folder / "records", ids)["messages"].to_pylist()]

@@ -8,7 +8,16 @@ import unicodedata
 
 # Signs that carry meaning between numbers and words stay: "2 + 2" is not "2 - 2", "$5" is not "5%".
 _NOISE = re.compile(r"[^\w\s+\-*/=<>%$€£₫#@&]|_")
-# The same for texts in ASCII, which are most and go ten times as fast through a table.
+# Brackets and marks that carry meaning where they touch a formula or code: "2*(3+4)" is not "2*3+4", "5!" is not "5",
+# "!ready" is not "ready". In "(see below)" and "thanks!" they only separate.
+_OPERATOR = r"+\-*/=<>%^|~&"
+_FORMULA = (
+    rf"[\^|~]|(?<=[\w{_OPERATOR})\]}}])[(\[{{]|[(\[{{](?=[\d{_OPERATOR}(\[{{!])"
+    rf"|(?<=[\d{_OPERATOR})\]}}])[)\]}}]|[)\]}}](?=[\w{_OPERATOR}(\[{{])|(?<=\d)!|(?<![\w!])!(?=\w)"
+)
+_ANY_FORMULA = re.compile(r"[()\[\]{}!^|~]")
+_IN_FORMULA = re.compile(f"({_FORMULA})")
+# `_NOISE` for texts in ASCII, which are most and go ten times as fast through a table.
 _ASCII_NOISE = str.maketrans({chr(c): " " for c in range(128) if _NOISE.match(chr(c))})
 # Old and new placement of the tone mark in open syllables: hoà and hòa, khoẻ and khỏe, thuỷ and thủy are one word each.
 _TONES = {
@@ -17,17 +26,25 @@ _TONES = {
     for new, old in zip((first[0] + s for s in second[1:]), (f + second[0] for f in first[1:]), strict=True)
 }
 _NEW_TONE = re.compile(f"(?:{'|'.join(_TONES)})(?![^\\W\\d_])")
-_TOKEN = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*|[+\-*/=<>%$€£₫#@&]")
+_TOKEN = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*|[+\-*/=<>%$€£₫#@&]|" + _FORMULA)
 
 
 def normalise(text: str) -> str:
     """NFC, case folded, punctuation that only separates removed, white space collapsed.
 
+    Brackets, "!", "^", "|" and "~" stay where they touch numbers, operators or names as formulas and code have them.
     Diacritics stay: without them "nợ" (debt) is "no" (full). The two placements of a tone mark count as one.
     """
     text = _folded(text).replace("’", "'").replace("'", "")
-    text = text.translate(_ASCII_NOISE) if text.isascii() else _NOISE.sub(" ", text)
-    return " ".join(text.split())
+    if _ANY_FORMULA.search(text):
+        parts = _IN_FORMULA.split(text)
+        parts[::2] = map(_cleaned, parts[::2])
+        return " ".join("".join(parts).split())
+    return " ".join(_cleaned(text).split())
+
+
+def _cleaned(text: str) -> str:
+    return text.translate(_ASCII_NOISE) if text.isascii() else _NOISE.sub(" ", text)
 
 
 def words(text: str) -> list[str]:

@@ -16,8 +16,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tamis import annotations
 from tamis.annotations import Decision
+from tamis.annotations import read as read_decisions
 from tamis.edits import NewLabel
 from tamis.errors import RecipeError
 
@@ -76,7 +76,7 @@ def load(file: str | None) -> Review:
     if file is None:
         return out
     try:
-        decisions = annotations.read(Path(file))
+        decisions = read_decisions(Path(file))
     except OSError as error:
         raise RecipeError(
             "the review decisions cannot be read", where=f"curate.annotations: {file}", why=error.strerror

@@ -132,9 +132,9 @@ def throughputs(loads: Sequence[tuple[str, Sequence[Level]]], by: str) -> str | 
     """
     curves = []
     for (label, levels), colour in zip(loads, figures.SERIES, strict=False):
-        at = [(x.at, x.throughput) for x in levels if x.by == by and x.throughput is not None]
-        if at:
-            curves.append(Curve(label, [a for a, _ in at], [t for _, t in at], colour))
+        points = [(x.at, x.throughput) for x in levels if x.by == by and x.throughput is not None]
+        if points:
+            curves.append(Curve(label, [a for a, _ in points], [t for _, t in points], colour))
     if not curves:
         return None
     name = "requests in flight" if by == "concurrency" else "requests sent a second"

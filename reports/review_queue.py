@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from tamis import annotations
 from tamis.annotations import Decision
+from tamis.annotations import file_of as decisions_file
+from tamis.annotations import read as read_decisions
 from tamis.reports import ledger_query
 from tamis.reports.curation_view import REASONS, Funnel
 from tamis.reports.ledger_query import SHOWN, Filter
@@ -117,7 +118,7 @@ def file_of(run: Run, recipe: dict[str, Any]) -> Path:
     """Where decisions about this run's rows are kept; `recipe` as it lies in the run folder."""
     curate = recipe.get("curate")
     named = curate.get("annotations") if isinstance(curate, dict) else None
-    return annotations.file_of(run.path, named if isinstance(named, str) else None)
+    return decisions_file(run.path, named if isinstance(named, str) else None)
 
 
 def decisions(file: Path) -> dict[str, Decision]:
@@ -127,4 +128,4 @@ def decisions(file: Path) -> dict[str, Decision]:
         OSError: the file cannot be read.
         DataError: a line of it is no decision.
     """
-    return {d.content: d for d in annotations.read(file)} if file.is_file() else {}
+    return {d.content: d for d in read_decisions(file)} if file.is_file() else {}

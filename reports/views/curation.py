@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import duckdb
 import streamlit as st
@@ -26,7 +27,7 @@ funnel = view.funnel
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def reasons_of(path: str, at: object) -> list[dict[str, object]]:
+def reasons_of(path: str, at: object) -> list[dict[str, Any]]:
     return ledger_query.reasons(run)
 
 

@@ -115,16 +115,21 @@ def judgement(item: Item, following: str | None) -> None:
     back.button("Undo", on_click=withdraw, args=(item,), disabled=item.content not in known, width="stretch")
 
 
+def table_of(items: tuple[Item, ...]) -> str:
+    return queue_csv(items, ledger_query.said(run, [i.id for i in items]), known)
+
+
 def by_csv(items: tuple[Item, ...]) -> None:
     """The queue to take away, and decisions to bring back."""
     st.subheader("In a spreadsheet")
     st.caption(
         "Download the rows, fill in decision (keep, drop or relabel), new_label and reviewer, and bring the table back."
     )
-    texts = lambda: ledger_query.said(run, [i.id for i in items])  # noqa: E731
     st.download_button(
         "Download this queue (CSV)",
-        lambda: ("\ufeff" + queue_csv(items, texts(), known)).encode("utf-8", "replace"),
+        lambda: ("\ufeff" + queue_csv(items, ledger_query.said(run, [i.id for i in items]), known)).encode(
+            "utf-8", "replace"
+        ),
         file_name=f"review_{kind}.csv",
         mime="text/csv",
     )

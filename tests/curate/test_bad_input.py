@@ -130,14 +130,14 @@ def test_ten_megabytes_in_an_answer(tmp_path):
 
 def test_scores_that_are_no_numbers_decide_nothing(tmp_path, monkeypatch):
     """A scorer that returns NaN leaves a null in the ledger; the row is judged by what else is known and kept."""
-    from tamis.curate import scoring
+    from tamis.curate import quality
 
-    real = scoring.quality.quality
+    real = quality.quality
 
     def broken(prompt, answer):
         return math.nan if "card" in prompt else real(prompt, answer)
 
-    monkeypatch.setattr(scoring.quality, "quality", broken)
+    monkeypatch.setattr(quality, "quality", broken)
     _, fates = made(tmp_path, rows(TEXTS))
     assert fates["k1"]["score_features"] is None
     assert fates["k0"]["score_features"] is not None
@@ -146,8 +146,8 @@ def test_scores_that_are_no_numbers_decide_nothing(tmp_path, monkeypatch):
 
 
 def test_every_score_a_nan_still_ranks_every_row(tmp_path, monkeypatch):
-    from tamis.curate import scoring
+    from tamis.curate import quality
 
-    monkeypatch.setattr(scoring.quality, "quality", lambda *_: math.nan)
+    monkeypatch.setattr(quality, "quality", lambda *_: math.nan)
     _, fates = made(tmp_path, rows(TEXTS), curate={"select": {"size": 4}})
     assert sorted(r["rank"] for r in fates.values()) == list(range(len(TEXTS)))

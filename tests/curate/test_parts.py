@@ -9,7 +9,7 @@ from tamis.curate import deduplicate, near, rules, sample
 from tamis.curate.decontaminate import index
 from tamis.curate.features import clarity
 from tamis.curate.guard import Guard
-from tamis.curate.normal import normalise
+from tamis.curate.normal import normalise, words
 from tamis.errors import UserError
 from tamis.recipe import Quota, Rules, Size
 
@@ -208,3 +208,35 @@ def test_a_size_above_the_survivors_says_how_many_there_are():
 )
 def test_clarity_takes_off_for_shouting_signs_and_runs(prompt, expected):
     assert clarity(prompt) == pytest.approx(expected, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 2*(3+4)?", "What is 2*3+4?"),
+        ("Expand (a+b)*c", "Expand a+b*c"),
+        ("What is 5!", "What is 5"),
+        ("print(!ready)", "print(ready)"),
+        ("What is x^2", "What is x 2"),
+        ("What is a[0]", "What is a(0)"),
+        ("Read a|b", "Read a b"),
+    ],
+)
+def test_brackets_and_marks_of_formulas_and_code_tell_rows_apart(one, other):
+    assert normalise(one) != normalise(other)
+    assert words(one) != words(other), "the guard must see it too"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Thanks!", "thanks"),
+        ("Help (urgent)", "help urgent"),
+        ("Hi! Where is it?!", "hi where is it"),
+        ("Tell me [the price], please", "tell me the price please"),
+        ("Wow!!! (really)", "wow really"),
+    ],
+)
+def test_brackets_and_marks_that_only_separate_do_not(one, other):
+    assert normalise(one) == normalise(other)
+    assert words(one) == words(other)

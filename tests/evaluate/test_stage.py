@@ -186,7 +186,7 @@ def test_an_endpoint_that_is_down_fails_the_stage_and_leaves_no_verdict(tmp_path
     spec = SystemSpec(name="api", endpoint="http://127.0.0.1:9/v1", model="m")
     started = time.monotonic()
 
-    with pytest.raises(StageFailed, match="every request to 'api' failed"):
+    with pytest.raises(StageFailed, match="'api' does not answer"):
         evaluate_arm(Run(tmp_path), recipe_of(), "main", eval_table(), None, [spec], quiet=True)
     assert time.monotonic() - started < 30
     assert Run(tmp_path).systems("main") == []

@@ -226,3 +226,8 @@ def test_a_label_that_looks_like_a_formula_comes_back_as_it_was(curated):
 def test_a_table_with_a_bad_row_is_refused_as_a_whole(data, what):
     with pytest.raises(DataError, match=what):
         decisions_of(data, {}, "", "t.csv")
+
+
+def test_reading_a_table_leaves_other_readers_of_the_process_their_long_fields():
+    decisions_of(b"id,decision\n", {}, "An", "t.csv")
+    assert len(next(csv.reader(["x" * 200_000]))[0]) == 200_000
