@@ -241,7 +241,7 @@ def write_template(found: Gaps, run: Run, file: Path) -> int:
     formats = schema.read_json(run.curate / "funnel.json")["formats"]
     shape = max(formats, key=lambda f: (formats[f], f))
     lines = [
-        json.dumps(_empty_row(recipe, shape, f"gap-{gap.gap}-{n + 1}", gap.label), ensure_ascii=False)
+        json.dumps(row_to_fill(recipe, shape, f"gap-{gap.gap}-{n + 1}", gap.label), ensure_ascii=False)
         for gap in found.gaps
         for n in range(gap.write)
     ]
@@ -252,23 +252,24 @@ def write_template(found: Gaps, run: Run, file: Path) -> int:
     return len(lines)
 
 
-def _empty_row(recipe: Recipe, shape: str, key: str, label: str | None) -> dict[str, Any]:
+def row_to_fill(recipe: Recipe, shape: str, key: str, label: str | None, prompt: str = "") -> dict[str, Any]:
+    """A row in one of the shapes that are read, for a person to complete: empty where it says nothing."""
     columns = recipe.data.columns if recipe.data else None
     row: dict[str, Any] = {(columns.id if columns else None) or "id": key}
     # for a classification the answer is the label, which is known
     answer = label if label is not None else ""
     if shape == "messages":
-        row["messages"] = [{"role": "user", "content": ""}, {"role": "assistant", "content": answer}]
+        row["messages"] = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     elif shape == "sharegpt":
-        row["conversations"] = [{"from": "human", "value": ""}, {"from": "gpt", "value": answer}]
+        row["conversations"] = [{"from": "human", "value": prompt}, {"from": "gpt", "value": answer}]
     elif shape == "alpaca":
-        row |= {"instruction": "", "input": "", "output": answer}
+        row |= {"instruction": prompt, "input": "", "output": answer}
     elif shape == "columns" and columns is not None:
-        row[columns.prompt or "prompt"] = ""
+        row[columns.prompt or "prompt"] = prompt
         if columns.completion or not columns.label:
             row[columns.completion or "completion"] = answer
     else:
-        row |= {"prompt": "", "completion": answer}
+        row |= {"prompt": prompt, "completion": answer}
     if label is not None:
         row[(columns.label if columns else None) or "label"] = label
     return row

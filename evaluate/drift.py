@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -76,6 +77,50 @@ def drift(recent: np.ndarray, curated: np.ndarray, seed: int, *, alpha: float = 
     nearest = between[:n, n:].min(1)
     far = new[np.argsort(-nearest, kind="stable")[:shown]]
     return Drift(n, m, found, p, p <= alpha, far.tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """Shares of categories (languages) in recent prompts and in curated ones.
+
+    Attributes:
+        recent, curated: share by category, the largest first.
+        distance: total variation, 0 to 1: the share that would have to change category.
+        p: as in `Drift`.
+        drifted: p is at most alpha.
+    """
+
+    recent: dict[str, float]
+    curated: dict[str, float]
+    distance: float
+    p: float | None
+    drifted: bool
+
+
+def mix(recent: Sequence[str], curated: Sequence[str], seed: int, *, alpha: float = 0.01) -> Mix:
+    """Total variation distance of two samples of categories, its chance by permutation (exact, as in `drift`).
+
+    What a permutation leaves on the side of the recent ones is a draw without replacement, so only counts are drawn.
+    """
+    n, m = len(recent), len(curated)
+    names, codes = np.unique([*recent, *curated], return_inverse=True)
+    counts = np.bincount(codes, minlength=len(names))
+    ours = np.bincount(codes[:n], minlength=len(names))
+
+    def told(of: np.ndarray) -> dict[str, float]:
+        order = np.argsort(-of, kind="stable")
+        return {str(names[i]): float(of[i] / of.sum()) for i in order if of[i] > 0}
+
+    def distance(some: np.ndarray) -> np.ndarray:
+        """(k, categories) counts on the one side to (k,) distances."""
+        return np.asarray(np.abs(some / max(1, n) - (counts - some) / max(1, m)).sum(1) / 2)
+
+    found = float(distance(ours[None])[0])
+    if n < FEWEST or m < FEWEST:
+        return Mix(told(ours), told(counts - ours), found, None, False)
+    draws = np.random.default_rng(seed).multivariate_hypergeometric(counts, n, size=PERMUTATIONS)
+    p = (1 + int((distance(draws) >= found - 1e-12).sum())) / (1 + PERMUTATIONS)
+    return Mix(told(ours), told(counts - ours), found, p, p <= alpha)
 
 
 def _some(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

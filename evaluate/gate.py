@@ -125,7 +125,7 @@ def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[
     for row in gates:
         if waiver := policy.waiver_for(row["id"], today):
             row["waiver"] = waiver.model_dump(mode="json")
-    verdict = "INVALID" if broken else overall([row for row in gates if _counts(row)])
+    verdict = "INVALID" if broken else overall([row for row in gates if counts(row)])
     sides = {"candidate": case.candidate, "baseline": case.baseline} if case else {}
     return {
         "verdict": verdict,
@@ -137,7 +137,7 @@ def judge_arm(run: Run, policy: Policy, arm: str, today: datetime.date) -> dict[
     }
 
 
-def _counts(row: dict[str, Any]) -> bool:
+def counts(row: dict[str, Any]) -> bool:
     """Whether a gate takes part in the verdict. A waiver excuses a number, never evidence that cannot be trusted."""
     if row["severity"] == "warn":
         return False
@@ -159,10 +159,15 @@ def case_of(run: Run, policy: Policy, arm: str) -> Case:
     Raises:
         EvidenceError: it is not there, or cannot be read.
     """
-    return Case(find(run, arm, policy.evidence.candidate), _baseline(run, arm, policy), _price(run))
+    return Case(find(run, arm, policy.evidence.candidate), baseline_of(run, arm, policy), _price(run))
 
 
-def _baseline(run: Run, arm: str, policy: Policy) -> Evidence | None:
+def baseline_of(run: Run, arm: str, policy: Policy) -> Evidence | None:
+    """What a policy compares an arm with; None where no gate compares.
+
+    Raises:
+        EvidenceError: it is not there, or cannot be read.
+    """
     if all(gate.requirement.of == "absolute" for gate in policy.gates):
         return None
     if policy.champion is not None:

@@ -260,6 +260,41 @@ def grow(
 
 
 @app.command()
+def monitor(
+    run: Annotated[Path, typer.Argument(help="The run that was released.")],
+    url: Annotated[str, typer.Option("--endpoint", help="The live endpoint, up to /v1.")],
+    model: Annotated[str | None, typer.Option(help="The model to ask for; default the one it serves.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Recent prompts, JSONL: has what is asked changed?")] = None,
+    metrics: Annotated[str | None, typer.Option(help="The server's Prometheus page (vLLM's names).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy; default the one that the run passed.")] = None,
+    arm: Annotated[str | None, typer.Option(help="The released arm; default that of the verdict.")] = None,
+    system: Annotated[str | None, typer.Option(help="The released system; default that of the verdict.")] = None,
+    key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
+    external: Annotated[bool, typer.Option("--external", help="The items may leave this machine.")] = False,
+    margin: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Loss against the release that is tolerated: 0.05 is 5 points.")
+    ] = 0.05,
+    slower: Annotated[float, typer.Option(min=1, help="Times the first check's median time that is tolerated.")] = 2.0,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Is the model in production still the one that passed the gate? The exit code is the verdict, as the gate's."""
+    from tamis import monitor as work
+    from tamis.evaluate.canary import Limits
+
+    limits = Limits(margin, slower)
+    wanted = work.Wanted(url, model, log, metrics, policy, arm, system, key_env, external, limits)
+    folder = Run(run)
+    if not run.is_dir():
+        raise UserError("there is no such run", where=str(run))
+    folder.require()  # before the lock, which makes any folder a run
+    with folder.lock():
+        found = work.monitor(folder, wanted, quiet=quiet)
+    _answer(found, work.lines(found, folder), as_json)
+    raise typer.Exit(int(found["exit_code"]))
+
+
+@app.command()
 def sql(
     run: Annotated[Path, typer.Argument(help="The run folder.")],
     query: Annotated[str, typer.Argument(help="One SELECT; `show tables` lists what there is.")],

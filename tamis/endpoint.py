@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tamis.errors import StageFailed, UserError
+from tamis.errors import EvidenceError, StageFailed, UserError
 
 RETRIES = 4
 FIRST_WAIT_S = 0.5  # doubles with every retry: 0.5, 1, 2, 4
@@ -118,6 +118,29 @@ def unanswered(endpoint: Endpoint, name: str, why: str) -> StageFailed:
         why=why,
         hint="mend the cause and run the same command; what was answered is kept",
     )
+
+
+def models_of(endpoint: Endpoint, *, timeout_s: float = 10.0) -> list[str] | None:
+    """Names of the models that a server says it serves; None where it has no such page.
+
+    Raises:
+        EvidenceError: nobody answers, or the key is refused.
+        UserError: no address, or the key's environment variable is not set.
+    """
+    url = endpoint.target.removesuffix("/chat/completions") + "/models"
+    try:
+        answer = httpx.get(url, headers=_headers(endpoint), timeout=timeout_s, trust_env=not endpoint.local)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise UserError("this is no address", where=endpoint.url, why=str(error), hint="http://HOST:PORT/v1") from None
+    except httpx.HTTPError as error:
+        why = str(error) or type(error).__name__
+        raise EvidenceError("the endpoint does not answer", where=url, why=why, hint="start the server") from None
+    if answer.status_code in (401, 403):
+        raise EvidenceError("the endpoint refuses the key", where=url, why=f"HTTP {answer.status_code}")
+    try:
+        return [str(entry["id"]) for entry in answer.json()["data"]] if answer.status_code == 200 else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Session:

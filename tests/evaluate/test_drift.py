@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tamis.evaluate.drift import drift
+from tamis.evaluate.drift import drift, mix
 
 
 def prompts(rng, n, topics=12, shift=0.0):
@@ -34,3 +34,18 @@ def test_a_shifted_log_is_flagged_and_what_is_new_in_it_is_named():
 def test_too_few_prompts_say_nothing():
     found = drift(prompts(np.random.default_rng(2), 5), prompts(np.random.default_rng(0), 150), 7)
     assert (found.p, found.drifted, found.n) == (None, False, 5)
+
+
+def test_an_unchanged_mix_of_languages_raises_few_alarms_and_a_changed_one_does():
+    def spoken(rng, n, vietnamese=0.1):
+        return ["vi" if rng.random() < vietnamese else "en" if rng.random() < 0.9 else "fr" for _ in range(n)]
+
+    curated = spoken(np.random.default_rng(0), 300)
+    alarms = sum(mix(spoken(np.random.default_rng(s), 80), curated, s).drifted for s in range(1, 201))
+    assert alarms <= 0.05 * 200
+    found = mix(spoken(np.random.default_rng(9), 80, 0.4), curated, 7)
+    assert found.drifted
+    assert max(found.curated, key=found.curated.get) == "en"
+    assert 0.2 < found.distance < 0.5
+    assert mix(["vi"] * 5, curated, 7).p is None
+    assert mix(["vi"] * 30, ["vi"] * 30, 7).p == 1.0
