@@ -43,8 +43,8 @@ NOT_TYPED = {
     "tamis study recipe.yaml --proxy --even-so": "45 fits; tests/tamis/test_study.py does fewer",
     "tamis sweep recipe.yaml": "trains a dozen models; tests/tamis/test_sweep.py does",
 }
-# What a gate's first word exits with. A model of random weights may get any of them.
 SHELLS = {"console", "bash", "sh", "shell"}
+# What a gate's first word exits with. A model of random weights may get any of them.
 EXITS = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
 
 
