@@ -49,7 +49,8 @@ class Filter:
             tests.append("(contains(id, ?) or contains(key, ?) or contains(label, ?) or contains(file, ?))")
             values += [self.text] * 4
         if self.near_limit:
-            tests.append("slack is not null and stage <> 'select'")  # there, slack counts ranks, not similarity
+            # In selection slack counts ranks, not similarity; and a copy letter for letter is not doubtful.
+            tests.append("slack is not null and stage <> 'select' and reason not in ('exact', 'leak_exact')")
         return (f"where {' and '.join(tests)}" if tests else ""), values
 
 
