@@ -251,12 +251,13 @@ def grow(
     as_json: AsJson = False,
 ) -> None:
     """Add new rows to a curated run: of those it has not seen, the ones that add most; what is decided stays."""
-    from tamis import operate
+    from tamis import growth
 
+    Run(run).require()  # before the lock, which makes the grown folder
     folder = Run(into or run.with_name(f"{run.resolve().name}-grown"))
     with folder.lock():
-        found = operate.grow(Run(run), folder, data, rows, output, quiet=quiet)
-    _answer(found, operate.grown_lines(found, run, folder.path, output), as_json)
+        found = growth.grow(Run(run), folder, data, rows, output, quiet=quiet)
+    _answer(found, growth.grown_lines(found, run, folder.path, output), as_json)
 
 
 @app.command()

@@ -73,14 +73,14 @@ class Run:
         if self.begun():
             return
         recipes = sorted([*self.path.glob("*.yaml"), *self.path.glob("*.yml")], key=lambda f: f != self.recipe_file)
-        runs = [r for r in sorted(self.path.iterdir()) if Run(r).begun()]
+        runs = [r for r in sorted(self.path.glob("*")) if Run(r).begun()]
         if recipes:
             why, hint = f"it holds {_some(recipes)}, which no run wrote", f"tamis run {recipes[0]}"
         elif runs:
             why, hint = f"it holds the runs {_some(runs)}", f"tamis run {runs[0]}"
         else:
-            found = sorted(self.path.iterdir())
-            why = f"it holds {_some(found)}" if found else "it is empty"
+            found = sorted(self.path.glob("*"))
+            why = f"it holds {_some(found)}" if found else "it is empty" if self.path.is_dir() else "there is none such"
             hint = "tamis run RECIPE --run DIR makes one"
         raise RecipeError("this folder holds no run", where=str(self.path), why=why, hint=hint)
 

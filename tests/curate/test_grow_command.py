@@ -43,3 +43,14 @@ def test_what_is_typed_wrong_is_said_and_nothing_is_made(tmp_path):
         done = tamis("grow", *arguments, "--quiet")
         assert (done.code, said in done.err) == (2, True), done.err
     assert not (tmp_path / "shop-grown" / "curate" / "stage.json").exists()
+
+
+def test_a_folder_that_is_no_run_is_said_and_none_is_made_beside_it(tmp_path):
+    (tmp_path / "photos").mkdir()
+    done = tamis("grow", str(tmp_path / "photos"), write(tmp_path / "new.jsonl", NEW))
+    assert done.code == 2
+    assert "photos" in done.err
+    assert not (tmp_path / "photos-grown").exists()
+
+    assert tamis("grow", str(tmp_path / "absent"), str(tmp_path / "new.jsonl")).code == 2
+    assert not (tmp_path / "absent-grown").exists()

@@ -1,4 +1,4 @@
-"""What happens around the loop: new rows for a finished run, a base model for a new one, a look at what is served."""
+"""New rows for a finished run, and what is said of them at the end."""
 
 from __future__ import annotations
 
