@@ -166,7 +166,7 @@ def _done(into: Run, asked: str) -> dict[str, Any] | None:
     return None
 
 
-class _Growth(pipeline._Work):
+class _Growth(pipeline.Work):
     """The stages of the pipeline over the new rows, with the old ones in sight."""
 
     old: _Old
@@ -177,7 +177,7 @@ class _Growth(pipeline._Work):
         folder = into.curate / "new"
         decisions = review.load(recipe.curate.annotations)
         numbers = _numbers_after(old.folder / "records" / "edits.parquet", recipe, source)
-        people = pipeline._People(personal.Personal(numbers), personal.Personal(numbers))
+        people = pipeline.People(personal.Personal(numbers), personal.Personal(numbers))
         read = read_records(source, folder / "records", editing=people.rows.editing(decisions.labels))
         card.refuse_forbidden(folder, recipe.curate.forbid_licenses)
         _number_on(folder / "records", old.ledger["id"])
@@ -336,7 +336,7 @@ class _Growth(pipeline._Work):
             if after:
                 self._drop(i, "select", "not_selected")
                 self.slack[i] = total - 1 - int(self.rank[i])
-        self.scores["score_coverage"] = pipeline._nullable(self.gain)
+        self.scores["score_coverage"] = pipeline.nullable(self.gain)
         numbers = [-1, *clusters.tolist(), *[c for c in kept["cluster"].to_pylist() if c is not None]]
         self.clusters = int(max(numbers)) + 1
         new = pool.vectors[[at[id_] for id_ in self.chosen[: self.added]]] if self.added else pool.vectors[:0]
@@ -479,7 +479,7 @@ class _Growth(pipeline._Work):
     def _write_beside(self, folder: Path) -> None:
         """Vectors, map, what is compared, and the evaluation items, for old and new rows."""
         ids = [self.ids[i] for i in self.rows]
-        vectors = pa.table({"id": ids, "vector": pipeline._lists(self.vectors.values)})
+        vectors = pa.table({"id": ids, "vector": pipeline.vector_lists(self.vectors.values)})
         (folder / "vectors").mkdir(parents=True, exist_ok=True)
         parts = sorted((self.old.folder / "vectors").glob("*.parquet"))
         for n, part in enumerate(parts):

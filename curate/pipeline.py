@@ -83,12 +83,12 @@ def curate(
     decisions = review.load(recipe.curate.annotations)
     stage.begin()
     clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
-    people = _People.of(recipe, [source, held])
+    people = People.of(recipe, [source, held])
     read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
     card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
     clock.mark("read")
     items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
-    work = _Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    work = Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
     work.warn(warning)
     work.extract()
     clock.mark("score")
@@ -171,7 +171,7 @@ def write_items(run: Run, recipe: Recipe) -> None:
     if held is None or recipe.eval is None:
         raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
     run.curate.mkdir(parents=True, exist_ok=True)
-    items, warning = _items(recipe, held, run.curate, _People.of(recipe, [held]).items)
+    items, warning = _items(recipe, held, run.curate, People.of(recipe, [held]).items)
     if warning:
         _log(warning)
     if recipe.eval.limit:
@@ -204,14 +204,14 @@ def _eval_source(recipe: Recipe) -> Source | None:
 
 
 @dataclasses.dataclass
-class _People:
+class People:
     """Personal data of the rows and of the evaluation items: counted, and masked with the same placeholders."""
 
     rows: personal.Personal
     items: personal.Personal
 
     @classmethod
-    def of(cls, recipe: Recipe, sources: list[Source | None]) -> _People:
+    def of(cls, recipe: Recipe, sources: list[Source | None]) -> People:
         masked = recipe.curate.mask
         given = [s for s in sources if s is not None]
         numbers = personal.number(given, masked, recipe.seed_for("mask")) if masked else {}
@@ -284,7 +284,7 @@ def limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
 
 
 @dataclasses.dataclass
-class _Work:
+class Work:
     """What is known of each row so far. Arrays are aligned and sorted by id."""
 
     recipe: Recipe
@@ -293,7 +293,7 @@ class _Work:
     items: pa.Table | None
     morsel: int
     partitions: int | None
-    people: _People
+    people: People
     decisions: review.Review
     held: set[str] = dataclasses.field(default_factory=set)
     """Ids held out for evaluation."""
@@ -654,7 +654,7 @@ class _Work:
         ]
         schema.write_parquet(self.folder / "order.parquet", pa.concat_tables(parts))
         vectors = pa.table(
-            {"id": [self.ids[i] for i in self.rows], "vector": _lists(self.vectors.values)},
+            {"id": [self.ids[i] for i in self.rows], "vector": vector_lists(self.vectors.values)},
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
@@ -690,17 +690,17 @@ class _Work:
             "stage": [s or None for s in self.stage],
             "reason": [r or None for r in self.reason],
             "witness": list(self.witness),
-            "similarity": _nullable(self.similarity),
-            "slack": _nullable(self.slack),
+            "similarity": nullable(self.similarity),
+            "slack": nullable(self.slack),
             "cluster": [c if c >= 0 else None for c in self.cluster.tolist()],
             "rank": [r if r >= 0 else None for r in self.rank.tolist()],
             "truncated": pa.array(truncated.tolist(), pa.bool_()),
         }
         scores = {
-            "score_agreement": _nullable(self.agreement),
-            "score_label_margin": _nullable(self.margin),
+            "score_agreement": nullable(self.agreement),
+            "score_label_margin": nullable(self.margin),
             "score_clarity": self.found["clarity"],
-            "score_quality": _nullable(self.quality),
+            "score_quality": nullable(self.quality),
         }
         scores |= self.scores
         kinds = {n: pa.bool_() if n.startswith("scored_") else pa.float32() for n in scores}
@@ -793,14 +793,15 @@ def _spread_over(values: np.ndarray, rows: np.ndarray, n: int) -> pa.Array:
         return pa.array(whole.tolist(), pa.bool_())
     out = np.full(n, np.nan)
     out[rows] = np.round(values, 4)
-    return _nullable(out)
+    return nullable(out)
 
 
-def _lists(matrix: np.ndarray) -> pa.Array:
+def vector_lists(matrix: np.ndarray) -> pa.Array:
     """The rows of a matrix as lists."""
     n, width = matrix.shape
     return pa.ListArray.from_arrays(pa.array(np.arange(n + 1, dtype=np.int32) * width), pa.array(matrix.ravel()))
 
 
-def _nullable(values: np.ndarray) -> pa.Array:
+def nullable(values: np.ndarray) -> pa.Array:
+    """Numbers as float32; NaN becomes null."""
     return pa.array(values, pa.float32(), mask=np.isnan(values.astype(np.float64)))

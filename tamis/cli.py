@@ -286,8 +286,6 @@ def monitor(
     limits = Limits(margin, slower)
     wanted = work.Wanted(url, model, log, metrics, policy, arm, system, key_env, external, limits)
     folder = Run(run)
-    if not run.is_dir():
-        raise UserError("there is no such run", where=str(run))
     folder.require()  # before the lock, which makes any folder a run
     with folder.lock():
         found = work.monitor(folder, wanted, quiet=quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tamis import loop
 from tamis.cells import Cell, done_already, run_cells, statistics_of, value_of
 from tamis.errors import UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
+from tests.tamis.small_runs import curated_run
 
 pytest.importorskip("torch")
 
@@ -27,21 +26,11 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple
     folder = tmp_path_factory.mktemp("cells")
     rows = [{"text": f"{i} number {n} please", "intent": i} for i in INTENTS for n in NUMBERS]
     items = [{"text": f"{i} for {n}", "intent": i} for i in INTENTS for n in ("Mai", "Lan", "Jo")]
-    for name, table in (("rows", rows), ("items", items)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
-    recipe = Recipe.check(
-        {
-            "name": "cells",
-            "data": {"path": str(folder / "rows.jsonl")},
-            "eval": {"path": str(folder / "items.jsonl")},
-            "embedder": "lsa",
-            "model": str(tiny_model),
-            "train": {"epochs": 1, "r": 4, "lr": 0.01},
-            "evaluate": {"task": {"kind": "classify"}, "systems": ["tuned"]},
-        }
-    )
-    run = Run(folder / "run")
-    loop.prepare(run, recipe, quiet=True)
+    settings = {
+        "train": {"epochs": 1, "r": 4, "lr": 0.01},
+        "evaluate": {"task": {"kind": "classify"}, "systems": ["tuned"]},
+    }
+    run, recipe = curated_run(folder, tiny_model, rows, items, settings)
     ids = pq.read_table(run.curate / "ledger.parquet")["id"].to_pylist()
     return run, recipe, ids
 

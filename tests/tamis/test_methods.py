@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tamis import arm_table, loop, methods
+from tamis import arm_table, methods
 from tamis.errors import RecipeError
 from tamis.recipe import Recipe
 from tamis.run import Run
+from tests.tamis.small_runs import curated_run, write_rows
 
 torch = pytest.importorskip("torch")
 
@@ -29,24 +30,13 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple
         for a in WORDS
         for b in ("tent", "sofa")
     ]
-    for name, table in (("rows", rows), ("items", items), ("general", general)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
-    recipe = Recipe.check(
-        {
-            "name": "methods",
-            "data": {"path": str(folder / "rows.jsonl")},
-            "eval": {"path": str(folder / "items.jsonl")},
-            "embedder": "lsa",
-            "curate": {"deduplicate": {"enabled": False}},
-            "model": str(tiny_model),
-            "train": {"epochs": 2, "r": 4, "lr": 3e-2, "batch": 8},
-            "evaluate": {"task": {"kind": "classify", "max_tokens": 12}, "systems": ["tuned"]},
-            "compare": {"arms": ["lora", "qlora"], "general": {"path": str(folder / "general.jsonl")}},
-        }
-    )
-    run = Run(folder / "run")
-    loop.prepare(run, recipe, quiet=True)
-    return run, recipe
+    settings = {
+        "curate": {"deduplicate": {"enabled": False}},
+        "train": {"epochs": 2, "r": 4, "lr": 3e-2, "batch": 8},
+        "evaluate": {"task": {"kind": "classify", "max_tokens": 12}, "systems": ["tuned"]},
+        "compare": {"arms": ["lora", "qlora"], "general": {"path": write_rows(folder / "general.jsonl", general)}},
+    }
+    return curated_run(folder, tiny_model, rows, items, settings)
 
 
 @pytest.fixture(scope="module")

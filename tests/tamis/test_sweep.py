@@ -14,6 +14,7 @@ from tamis.errors import DataError, RecipeError
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tamis.tables import take_records
+from tests.tamis.small_runs import curated_run
 
 pytest.importorskip("torch")
 
@@ -27,28 +28,17 @@ def curated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple
     folder = tmp_path_factory.mktemp("sweep")
     rows = [{"text": f"{w}: {i} {n}", "intent": i} for w in WORDS for i in INTENTS for n in ("now please", "as I said")]
     items = [{"text": f"{i} of the {n} at once", "intent": i} for i in INTENTS for n in ("tent", "sofa", "plant")]
-    for name, table in (("rows", rows), ("items", items)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
-    recipe = Recipe.check(
-        {
-            "name": "sweep",
-            "data": {"path": str(folder / "rows.jsonl")},
-            "eval": {"path": str(folder / "items.jsonl")},
-            "embedder": "lsa",
-            "curate": {"select": {"size": 24}, "deduplicate": {"enabled": False}},
-            "model": str(tiny_model),
-            "train": {"epochs": 1, "r": 4, "lr": 1e-4, "batch": 8},
-            "evaluate": {
-                "task": {"kind": "classify", "max_tokens": 12},
-                "systems": ["tuned"],
-                "price": {"machine_hour": 3.6},
-            },
-            "sweep": {"lr": [1e-4, 3e-2], "r": [8], "alpha": [], "target_modules": [], "items": 12},
-        }
-    )
-    run = Run(folder / "run")
-    loop.prepare(run, recipe, quiet=True)
-    return run, recipe
+    settings = {
+        "curate": {"select": {"size": 24}, "deduplicate": {"enabled": False}},
+        "train": {"epochs": 1, "r": 4, "lr": 1e-4, "batch": 8},
+        "evaluate": {
+            "task": {"kind": "classify", "max_tokens": 12},
+            "systems": ["tuned"],
+            "price": {"machine_hour": 3.6},
+        },
+        "sweep": {"lr": [1e-4, 3e-2], "r": [8], "alpha": [], "target_modules": [], "items": 12},
+    }
+    return curated_run(folder, tiny_model, rows, items, settings)
 
 
 @pytest.fixture(scope="module")
