@@ -431,7 +431,7 @@ class Work:
             self.items["id"].to_pylist(),
             np.array(self.items["component"]),
             self.index,
-            embedder=embed.choose(self.recipe.embedder, 0, english),
+            embedder=embed.choose(self.recipe.embedder, np.zeros(0), english),
             fdr=fdr,
             cache=cache_folder() / "vectors",
         )
@@ -454,8 +454,8 @@ class Work:
         self.prompts, self.answers = self.prompts.take(rows), self.answers.take(rows)
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
-        count = self.prompts.distinct() if self.recipe.embedder == "auto" else 0
-        self.embedder = embed.choose(self.recipe.embedder, count, english)
+        lengths = self.prompts.distinct_lengths() if self.recipe.embedder == "auto" else np.zeros(0)
+        self.embedder = embed.choose(self.recipe.embedder, lengths, english)
         self.warn(features.foreign(self.embedder, tongues))
         self.vectors = self._vectors()
         self.rows = rows

