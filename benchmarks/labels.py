@@ -73,9 +73,8 @@ def threshold(margin: np.ndarray, wrong: np.ndarray) -> float:
 
 def halves(vectors: np.ndarray, labels: list[str], copies: np.ndarray) -> None:
     """The margin read off half of the intents, used on the other half: what it is worth on labels it has not seen."""
-    print(
-        "\nMargin from 75 of the intents, used on the other 75, 10 draws\n\n| margin | recall | precision |\n|---|---|---|"
-    )
+    print("\nMargin from 75 of the intents, used on the other 75, 10 draws\n")
+    print("| margin | recall | precision |\n|---|---|---|")
     names, lines = sorted(set(labels)), []
     for seed in range(10):
         mine = {names[i] for i in np.random.default_rng(100 + seed).permutation(len(names))[: len(names) // 2]}
