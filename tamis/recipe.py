@@ -499,8 +499,10 @@ class Compare(Settings):
 class Study(Settings):
     """`tamis study`: how few rows are enough, and whether choosing them is better than drawing them at random."""
 
+    metric: str | None = None
+    """What decides; default the first of the task. One of those that the task computes."""
     margin: float = 0.02
-    """Loss of accuracy against all rows that is still acceptable: 0.02 is two points."""
+    """Loss against all rows that is still acceptable, in the metric's own unit: 0.02 of accuracy is two points."""
     sizes: list[int] | Literal["auto"] = "auto"
     """Rows; a smaller size is the beginning of a larger one. `auto`: a half, a quarter, an eighth, a sixteenth."""
     methods: list[Literal["cluster", "random", "random-kept", "stratified", "longest", "as-found"]] = [
@@ -511,14 +513,23 @@ class Study(Settings):
     included, the others from all rows that leak no evaluation item."""
     seeds: int = 5
     """Trainings of each method and size; each draws and trains by a seed of its own."""
+    reference_seeds: int | None = Field(default=None, ge=1)
+    """Trainings of `all`, the dearest; null as many as the others. A single one is taken to vary as the others do."""
+    equal: Literal["epochs", "steps"] = "epochs"
+    """What every size has in common. With equal steps small sizes are read more often, until they cost what `all`
+    costs; that wants `train.batch` as a number."""
     epochs: float | None = Field(default=None, gt=0)
-    """The same for every size; null takes `train.epochs`. Never stopped early."""
+    """The same for every size (with equal steps: those of `all`); null takes `train.epochs`. Never stopped early."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money for training, at `evaluate.price.machine_hour`. What does not fit is left out, the least telling first."""
+    resamples: int = Field(default=20, ge=0)
+    """How often rows are chosen again from four fifths of them, to see how stable the choice is; 0: not at all."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the two-sided intervals. A size is recommended by a one-sided test at half the rest."""
 
     @model_validator(mode="after")
     def _answerable(self) -> Study:
-        if not 0 < self.margin < 1:
+        if not self.margin > 0:
             raise ValueError(
                 f"a margin of {self.margin:g} cannot be shown: no finite number of items proves a loss of exactly "
                 "nothing; give the loss you would accept, such as 0.02"

@@ -12,7 +12,8 @@ from tamis import loop
 from tamis.errors import UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
-from tamis.study import Plan, answer, forecast, planned, study
+from tamis.study import forecast, planned, study
+from tamis.study_answer import Plan, answer
 from tamis.study_words import closing
 from tests.tamis.calling import tamis
 
@@ -89,8 +90,8 @@ def test_the_proxy_answers_from_the_command_line_and_fits_nothing_twice(curated,
     code, out, err = tamis(*line, "--no-quiet")
     after = tamis(*line, "--dry-run")
 
-    assert before.out.startswith("fit 9 logistic regressions")
-    assert after.out.startswith("fit 0 logistic regressions, seconds each; 9 are done")
+    assert before.out.startswith("fit 9 quick models")
+    assert after.out.startswith("fit 0 quick models, seconds each; 9 are done")
     assert code in (0, 3), err
     assert "NOT by training" in out
     assert out.count("at 3 rows cluster") == 1
@@ -165,7 +166,8 @@ def test_the_smallest_size_within_the_margin_is_recommended():
 
 
 def said(found):
-    return closing({**found, "items": 400, "curation_s": 2.0, "folder": "runs/x/study"})[1]
+    rest = {"stability": [], "agreement": None, "left_out": 0}
+    return closing({**found, **rest, "items": 400, "curation_s": 2.0, "folder": "runs/x/study"})[1]
 
 
 def test_a_loss_of_just_the_margin_asks_for_no_absurd_number_of_items() -> None:
