@@ -471,7 +471,10 @@ def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
     lines = [f"{marked} is what the model learns to say; the rest is what it is told"]
     for row in rows:
         lines += ["", f"-- {row['heading']}", painted(row["segments"], colour=colour)]
-    _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    if as_json:
+        _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    else:  # painted: what the rows hold is written out already, and the colours are ours
+        print("\n".join(lines))
 
 
 def _minutes(seconds: float) -> str:

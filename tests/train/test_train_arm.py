@@ -72,10 +72,10 @@ CHILD = """
     train = sft.train
 
     def watched(*args, on_step, **kwargs):
-        def step(done, steps):
+        def step(done, steps, note):
             if when == "step" and done == at:
                 die()
-            on_step(done, steps)
+            on_step(done, steps, note)
         return train(*args, on_step=step, **kwargs)
 
     sft.train = watched
