@@ -93,8 +93,8 @@ def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dic
     places = ", ".join(str(int(r["n"])) for r in ask(run, query, values))
     if not places:
         return []
-    query = f"select {SHOWN} from ledger_places where file_row_number in ({places}) order by abs(slack), file_row_number"
-    return ask(run, query, [])
+    these = f"where file_row_number in ({places}) order by abs(slack), file_row_number"
+    return ask(run, f"select {SHOWN} from ledger_places {these}", [])
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
