@@ -462,17 +462,18 @@ class Work:
         hashes = np.array(self.found["prompt_hash"])[rows]
         labels = [self.labels[i] for i in rows]
         self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
-        self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
+        self.rival = np.full(self.n, None, object)
+        self.agreement[rows], (self.margin[rows], self.rival[rows]) = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
         return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What its neighbours say of each label: agreement and margin."""
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
+        """What its neighbours say of each label: agreement, and what speaks against it."""
         values = self.vectors.values
-        return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
+        return agreement.label_agreement(values, labels, hashes), agreement.challenge(values, labels, hashes)
 
     def _messages(self, rows: np.ndarray) -> list[Any]:
         messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
@@ -663,6 +664,7 @@ class Work:
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
         schema.write_parquet(self.folder / "map.parquet", placed)
         schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
+        schema.write_parquet(self.folder / "suspects.parquet", self._suspects())
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)
         schema.write_json(self.folder / "funnel.json", funnel)
@@ -735,6 +737,13 @@ class Work:
                         out[name].append(value)
                 number += 1
         return pa.table(out, schema=schema.CONFLICTS)
+
+    def _suspects(self) -> pa.Table:
+        """Rows whose label is likelier another, the worst first."""
+        found = np.flatnonzero(self.margin > agreement.MARGIN).tolist()
+        found.sort(key=lambda i: (-self.margin[i], self.ids[i]))
+        columns = (self.ids, self.labels, self.rival, self.margin)
+        return pa.table([[c[i] for i in found] for c in columns], schema=schema.SUSPECTS)
 
     def _write_decontamination(self) -> None:
         settings = self.recipe.curate.decontaminate

@@ -19,6 +19,7 @@ from tamis.reports.finding import finding
 from tamis.reports.folder import Folder, Problem, StageState
 from tamis.reports.measures import mapping, text
 from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
+from tamis.reports.tries_view import Tries, tries
 from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
 from tamis.run import Run, package_version
 from tamis.schema import LEDGER
@@ -64,6 +65,7 @@ class ReportView:
     problems: tuple[Problem, ...]
     training: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     redacted: bool = False
+    tries: tuple[Tries, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -124,6 +126,7 @@ def load(
         folder.check(run.curate / "ledger.parquet", "the ledger", LEDGER.names, part=run.curate)
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
     recipe = folder.recipe() if state != "empty" else {}
+    tried = tries(folder)
     return ReportView(
         name=text(recipe.get("name")) or run.path.resolve().name,
         path=str(run.path),
@@ -147,6 +150,7 @@ def load(
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
+        tries=tried,
     )
 
 
@@ -218,7 +222,13 @@ def _notes(systems: SystemsView | None, arm: str, candidate: str, baseline: str)
         for s in systems.systems
         if s.errors
     ]
-    return (*notes, *([gain] if gain else []), *failed)
+    again = [
+        f"{written.count(s.retries)} requests of {systems.label(s.arm, s.system)} were sent again before an answer "
+        f"came; their times count from the first sending."
+        for s in systems.systems
+        if s.retries
+    ]
+    return (*notes, *([gain] if gain else []), *failed, *again)
 
 
 def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Funnel | None) -> tuple[str, ...]:

@@ -505,7 +505,8 @@ def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, a
 
     recipe = Recipe.load(Path(generate.__file__).with_name("demo_recipe.yaml"))
     arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
-    _work_through(recipe, Run(run or Path("runs") / "demo"), arms, quiet, dry_run, as_json)
+    folder = Run(run or Path("runs") / "demo")
+    _work_through(_reviewed(recipe, folder), folder, arms, quiet, dry_run, as_json)
 
 
 @app.command()
