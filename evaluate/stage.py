@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import load, metrics, own, timing
+from tamis.evaluate import judged, judging, load, looks, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -29,7 +29,7 @@ from tamis.evaluate.task import Item, Reader, items_of
 from tamis.prompt import expected
 from tamis.recipe import Recipe, SystemSpec, Task
 from tamis.record import json_sha256
-from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
+from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
 from tamis.schema import read_json, write_json, write_parquet
 
 LATENCIES = ("latency.e2e.p50", "latency.e2e.p95", "latency.ttft.p50", "latency.ttft.p95", "latency.tpot.p50")
@@ -92,6 +92,10 @@ def evaluate_arm(
     for spec in systems:
         if load.ensure(run.evaluate(arm, name_of(spec)), spec, setting, quiet=quiet):
             done[name_of(spec)]["skipped"] = False
+        evidence = Evidence(arm, name_of(spec), run.evaluate(arm, name_of(spec)))
+        if judging.ensure(evidence, setting, quiet=quiet):
+            done[name_of(spec)]["skipped"] = False
+            write_metrics(Evidence(arm, name_of(spec), evidence.folder), recipe)
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
 
@@ -214,6 +218,7 @@ def _evaluate(
         "seconds": time.perf_counter() - started,
         "peak_mb": peak_memory_mb(),
     }
+    looks.note(setting.run, about["eval_set_sha256"], setting.arm, name)
     stage.finish(**summary)
     return {**summary, "skipped": False}
 
@@ -309,8 +314,12 @@ def write_metrics(evidence: Evidence, recipe: Recipe) -> None:
     in `failed_metrics` with file and line: the answers were expensive, and a gate on it is INVALID anyway.
     """
     task = recipe.evaluate.task
-    wanted = {id: _known(id) for id in metrics.for_task(task.kind, task.metrics)}
+    judgements = evidence.folder / judged.TABLE
+    further = judged.METRICS if judgements.is_file() else ()
+    wanted = {id: _known(id) for id in metrics.for_task(task.kind, (*task.metrics, *further))}
     asked = json_sha256([[id, own.source(id)] for id in wanted])
+    if further:
+        asked = json_sha256([asked, file_sha256(judgements)])
     about = {k: v for k, v in evidence.about.items() if k != "schema_version"}
     if about.get("metrics_sha256") == asked:
         return

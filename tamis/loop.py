@@ -187,7 +187,8 @@ def refuse_asking(recipe: Recipe) -> None:
     """Stop before curating and training if the endpoints may not be asked: no consent, or above `max_cost`."""
     from tamis.evaluate.forecast import asking, refuse
 
-    lengths = _lengths(recipe) if any(not isinstance(s, str) and s.endpoint for s in recipe.evaluate.systems) else []
+    asked = any(not isinstance(s, str) and s.endpoint for s in recipe.evaluate.systems) or recipe.evaluate.judge
+    lengths = _lengths(recipe) if asked else []
     limit = recipe.eval.limit if recipe.eval else None
     refuse(recipe, asking(recipe, lengths[:limit]))
 
