@@ -219,8 +219,9 @@ class _Clock:
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
-    columns = recipe.eval.columns or (recipe.data.columns if recipe.data else None)
-    return Source(recipe.eval.paths, recipe.eval.format, columns)
+    # a draft is written as messages, whatever the columns of the data it was drawn from are called
+    of_data = recipe.data.columns if recipe.data and recipe.eval.frozen is None else None
+    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or of_data)
 
 
 @dataclasses.dataclass

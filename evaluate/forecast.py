@@ -51,7 +51,8 @@ def asking(recipe: Recipe, lengths: list[int]) -> list[Asking]:
     for spec in evaluate.systems:
         if isinstance(spec, SystemSpec) and spec.endpoint is not None:
             target = endpoint_of(spec)
-            requests = len(lengths) + timed + evaluate.load.questions + 1  # one asks whether anybody is there
+            repeated = min(evaluate.again, len(lengths))
+            requests = len(lengths) + repeated + timed + evaluate.load.questions + 1  # one asks if anybody is there
             sent, made = round(requests * each), requests * evaluate.task.answer_tokens
             prices = (spec.input_per_million, spec.output_per_million)
             money = None if None in prices else (sent * (prices[0] or 0) + made * (prices[1] or 0)) / 1e6

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import judged, judging, load, looks, metrics, own, timing
+from tamis.evaluate import again, judged, judging, load, looks, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -129,6 +129,8 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
         "seed": recipe.seed,
         "system": name or spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"}),  # type: ignore[union-attr]
     }
+    if recipe.evaluate.again:
+        inputs["again"] = recipe.evaluate.again
     if name in (*ARM_BOUND, "base-best") and name not in ("tuned", "merged"):
         inputs["training"] = _rows_sha(setting.train_rows)
         inputs["embedder"] = recipe.embedder
@@ -201,12 +203,13 @@ def _evaluate(
                 hint="mend the cause and run the same command",
             )
         write_parquet(stage.folder / "samples.parquet", samples)
+        repeated = _again(system, setting, samples)
         if requests:
             seed = setting.recipe.seed_for("evaluate.latency")
             base = len(setting.items)
             table = timing.measure(system, setting.items, latency, seed, lambda n: progress.update(base + n, "timing"))
             write_parquet(stage.folder / "requests.parquet", table)
-        about = _about(system, spec, setting, samples, journal)
+        about = _about(system, spec, setting, samples, journal) | {"again": repeated}
     finally:
         system.close()
     write_json(stage.folder / "metrics.json", about)
@@ -221,6 +224,15 @@ def _evaluate(
     looks.note(setting.run, about["eval_set_sha256"], setting.arm, name)
     stage.finish(**summary)
     return {**summary, "skipped": False}
+
+
+def _again(system: System, setting: Setting, samples: pa.Table) -> dict[str, Any] | None:
+    """The A/A check that the recipe asks for."""
+    if not (count := setting.recipe.evaluate.again):
+        return None
+    first = dict(zip(samples.column("id").to_pylist(), samples.column("answer").to_pylist(), strict=True))
+    seed = setting.recipe.seed_for("evaluate.again")
+    return again.asked_again(system, setting.items, first, setting.reader, count, seed)
 
 
 def _where(spec: str | SystemSpec) -> str:
@@ -346,6 +358,8 @@ def _metrics(evidence: Evidence, wanted: dict[str, metrics.Metric]) -> tuple[dic
         interval = absolute(evidence, id)
         if interval.n:
             found[id] = interval.as_dict(metrics.lookup(id).unit)
+    if (repeated := evidence.about.get("again")) and repeated["items"]:
+        found["flip_rate"] = repeated["rate"]
     if (skill := _given_parsed(evidence.answers)) is not None:
         found["accuracy_given_parsed"] = skill
     return found, failed

@@ -450,9 +450,10 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
         for text in (*sentences, *(f"warning: {warning}" for warning in arm["warnings"])):
             lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
     lines.append(
-        f"evaluate: {found['items']:,} items, {found['requests']:,} questions in all; time depends on the answers"
+        f"evaluate: {'about ' * found['held_out']}{found['items']:,} items, {found['requests']:,} questions in all; "
+        "time depends on the answers"
         if found["items"] is not None
-        else "evaluate: the items are held out when the data is curated"
+        else "evaluate: the recipe names no evaluation set"
     )
     for one in found["asking"]:
         price = "no price known" if one["money"] is None else f"up to {one['money']:,.2f} {found['currency']}"

@@ -439,6 +439,9 @@ class Price(Settings):
     """What a machine costs. Unknown is missing, never zero."""
 
     machine_hour: float | None = Field(default=None, ge=0)
+    hardware: str | None = None
+    """What costs that, as (a part of) the name that reports give the machine: `H100`, `Xeon`. A system that was
+    measured on another machine then has no price: its speed is not that of the machine paid for."""
     currency: str = "USD"
     utilisation: float = Field(default=0.5, gt=0, le=1)
     """Share of the measured capacity that is paid for and used."""
@@ -472,6 +475,9 @@ class Evaluate(Settings):
     max_cost: float | None = Field(default=None, gt=0)
     """Money for answers that are paid by the token, at most, forecast on the safe side. Above it nothing starts."""
     batch: int = Field(default=32, ge=1)
+    again: int = Field(default=0, ge=0)
+    """Items that every system is asked a second time, each alone. The share answered otherwise, `flip_rate`, is how far
+    a system is from repeating itself: differences below it mean nothing."""
 
     @model_validator(mode="after")
     def _known(self) -> Evaluate:

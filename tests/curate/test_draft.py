@@ -2,6 +2,7 @@
 
 import collections
 import json
+import random
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,18 +13,15 @@ from tamis.curate.draft import _shares
 from tests.tamis.calling import tamis
 
 TOPICS = ("parcel", "invoice", "refund", "password", "subscription", "voucher")
-NAMES = tuple(
-    "amber birch cobalt delta ember fjord gravel harbor island jasper kettle lantern meadow nectar opal".split()  # noqa: SIM905 -- a list of words reads worse
-)
 
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     """Sixty questions in two labels, five to one; each has a twin that only greets, in another place of the file."""
     monkeypatch.chdir(tmp_path)
-    rows = []
+    rows, draw = [], random.Random(1)
     for i in range(60):
-        told = " ".join(NAMES[(i * 7 + k * (1 + i % 5)) % len(NAMES)] for k in range(9))
+        told = " ".join("".join(draw.choices("abcdefghij", k=7)) for _ in range(12))
         text = f"Question {i} on my {TOPICS[i % 6]} with the marks {told}, what should I do about it today please"
         label = "rare" if i % 6 == 0 else "common"
         rows += [{"text": text, "intent": label, "n": i}, {"text": text + " thanks", "intent": label, "n": i}]
@@ -107,7 +105,7 @@ def test_more_items_than_there_are_components_is_an_error(recipe):
     done = tamis("evaluate", "recipe.yaml", "--build", "eval.jsonl", "--items", "61")
 
     assert done.code == 2
-    assert "60 that are no" in done.err or "holds 60" in done.err
+    assert "holds 60 that are not near-duplicates" in done.err
     assert not Path("eval.jsonl").exists()
 
 
