@@ -27,6 +27,7 @@ from tamis.curate import (
     card,
     decontaminate,
     deduplicate,
+    draft,
     features,
     leak_candidates,
     near,
@@ -92,6 +93,7 @@ def curate(
     work.warn(warning)
     work.extract()
     clock.mark("score")
+    work.held |= _leaving(recipe) & work.index_of.keys()
     if recipe.eval and recipe.eval.holdout:
         items = work.split(recipe.eval.holdout)
     if items is not None and recipe.eval and recipe.eval.limit:
@@ -121,7 +123,7 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
     # where kept rows are copied), so moved data is curated again; training and evaluation, which it does not reach, are
     # not done again. The path of the evaluation file is written nowhere: there the content counts.
     if recipe.eval:
-        del settings["eval"]["path"]
+        del settings["eval"]["path"], settings["eval"]["frozen"]
     return Stage(
         run.curate,
         fingerprint(
@@ -130,12 +132,29 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
                 "eval": data_hash(held) if held else None,
                 "recipe": settings,
                 "task": recipe.evaluate.task.kind,
+                **({"leaving": sorted(leaving)} if (leaving := _leaving(recipe)) else {}),
                 "files": [file_sha256(file) for file in _named_files(recipe)],
                 "scorers": scoring.identities(recipe),
             },
             PACKAGES,
         ),
     )
+
+
+def build_eval(recipe: Recipe, output: Path, count: int) -> dict[str, Any]:
+    """A draft of an evaluation set from the training file: `draft.draft`."""
+    return draft.draft(recipe, training_source(recipe), output, count, TWIN)
+
+
+def _leaving(recipe: Recipe) -> set[str]:
+    """Training rows that a frozen evaluation set takes out: its items, and their near-duplicates.
+
+    Raises:
+        DataError: the evaluation file is not the frozen one.
+    """
+    if recipe.eval is None or recipe.eval.frozen is None:
+        return set()
+    return draft.leaving(Path(recipe.eval.paths[0]), Path(recipe.eval.frozen))
 
 
 def _named_files(recipe: Recipe) -> list[Path]:
@@ -168,6 +187,7 @@ def write_items(run: Run, recipe: Recipe) -> None:
         DataError: the evaluation set cannot be used.
     """
     held = _eval_source(recipe)
+    _leaving(recipe)  # a frozen file that was changed is refused
     if held is None or recipe.eval is None:
         raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
     run.curate.mkdir(parents=True, exist_ok=True)
@@ -199,8 +219,9 @@ class _Clock:
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
-    columns = recipe.eval.columns or (recipe.data.columns if recipe.data else None)
-    return Source(recipe.eval.paths, recipe.eval.format, columns)
+    # a draft is written as messages, whatever the columns of the data it was drawn from are called
+    of_data = recipe.data.columns if recipe.data and recipe.eval.frozen is None else None
+    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or of_data)
 
 
 @dataclasses.dataclass

@@ -166,6 +166,14 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         from tamis.evaluate import local
 
         model = spec.model or self.setting.recipe.model
+        if spec.model is not None and spec.adapter is None:
+            from tamis.evaluate.encoder import Encoder, is_encoder
+            from tamis.models import resolve
+
+            trusted = self.setting.recipe.train.trust_remote_code
+            if is_encoder(resolve(spec.model, trust_remote_code=trusted)):
+                self.close()
+                return Encoder(spec.name, spec.model, self.setting)
         quantisation: Quantisation = local.quantised(self.setting.recipe) if spec.model is None else "none"
         engine = self._engine(model, spec.adapter, quantisation)
         return local.Plain(engine, self.setting, tuned=spec.adapter is not None)

@@ -241,6 +241,11 @@ def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Fu
             f"Every system answered the same {written.count(items)} items{clusters}; intervals are "
             f"{systems.confidence * 100:g}%, and items of one component do not count as independent."
         )
+        if systems.looks > len(systems.systems):
+            lines.append(
+                f"These items have been looked at {written.count(systems.looks)} times, once by each system evaluated: "
+                "whoever keeps the best of many by the same items keeps its luck too."
+            )
         lines += [f"{named_how}." for named_how in _intervals_used(systems)]
         if environment := _flat(systems.environment):
             lines.append(f"Measured on: {environment}.")

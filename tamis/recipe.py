@@ -96,6 +96,8 @@ class Eval(Settings):
     path: str | list[str] | None = None
     format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns"] = "auto"
     columns: Columns | None = None
+    frozen: str | None = None
+    """What `tamis evaluate --freeze` wrote: a changed file is refused, and twins of its items leave training."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
     limit: int | None = Field(default=None, gt=0)
     """Evaluate on this many items, drawn by seed and stratified by label; stated in the report."""
@@ -104,6 +106,8 @@ class Eval(Settings):
     def _one_of(self) -> Eval:
         if (self.path is None) == (self.holdout is None):
             raise ValueError("give either eval.path or eval.holdout")
+        if self.frozen is not None and not isinstance(self.path, str):
+            raise ValueError("eval.frozen is about one file, eval.path")
         return self
 
     @property
@@ -205,10 +209,9 @@ class IfdScorer(Budgeted):
     """A forecast above it does not start."""
 
 
-class JudgeScorer(Budgeted):
-    """A language model behind an OpenAI-compatible endpoint, asked for a mark from 1 to 5."""
+class JudgeEndpoint(Settings):
+    """A language model behind an OpenAI-compatible endpoint that is asked for its judgement."""
 
-    name: Literal["judge"] = "judge"
     endpoint: str
     model: str
     key_env: str | None = None
@@ -217,6 +220,12 @@ class JudgeScorer(Budgeted):
     output_per_million: float | None = Field(default=None, ge=0)
     concurrency: int = Field(default=4, ge=1)
     timeout_s: float = Field(default=120, gt=0)
+
+
+class JudgeScorer(JudgeEndpoint, Budgeted):
+    """Asked for a mark from 1 to 5."""
+
+    name: Literal["judge"] = "judge"
 
 
 Scorer = Annotated[FeaturesScorer | IfdScorer | JudgeScorer, Field(discriminator="name")]
@@ -348,7 +357,8 @@ class SystemSpec(Settings):
     name: str
     endpoint: str | None = None
     model: str | None = None
-    """The endpoint's model name, or a local path or hub id where there is no endpoint."""
+    """The endpoint's model name, or a local path or hub id where there is no endpoint: a causal language model, or an
+    encoder with a classification head."""
     adapter: str | None = None
     key_env: str | None = None
     """Environment variable that holds the API key; the key itself is never written anywhere."""
@@ -429,6 +439,9 @@ class Price(Settings):
     """What a machine costs. Unknown is missing, never zero."""
 
     machine_hour: float | None = Field(default=None, ge=0)
+    hardware: str | None = None
+    """What costs that, as (a part of) the name that reports give the machine: `H100`, `Xeon`. A system that was
+    measured on another machine then has no price: its speed is not that of the machine paid for."""
     currency: str = "USD"
     utilisation: float = Field(default=0.5, gt=0, le=1)
     """Share of the measured capacity that is paid for and used."""
@@ -438,6 +451,16 @@ class Price(Settings):
     """Requests a second at the busiest hour. Null spreads `per_month` evenly, which needs the fewest machines."""
 
 
+class Judge(JudgeEndpoint):
+    """Asked which of two answers is better, in both orders: the metrics `judge.win_rate` and `judge.consistency`."""
+
+    against: str = "base"
+    """The system that all others are compared with, or `reference`: the right answers."""
+    human: str | None = None
+    """What people prefer: JSON lines with `prompt`, `first`, `second`, `winner` (first, second, tie). A gate may rest
+    on the judge where it agrees with them. Without it each run offers pairs to fill in, `to_label.jsonl`."""
+
+
 class Evaluate(Settings):
     """What is compared, on which task, at what price."""
 
@@ -445,12 +468,16 @@ class Evaluate(Settings):
     systems: list[str | SystemSpec] = ["base", "tuned"]
     latency: Latency = Latency()
     load: Load = Load()
+    judge: Judge | None = None
     price: Price = Price()
     external: bool = False
     """Consent: rows may be sent to the endpoints named above."""
     max_cost: float | None = Field(default=None, gt=0)
     """Money for answers that are paid by the token, at most, forecast on the safe side. Above it nothing starts."""
     batch: int = Field(default=32, ge=1)
+    again: int = Field(default=0, ge=0)
+    """Items that every system is asked a second time, each alone. The share answered otherwise, `flip_rate`, is how far
+    a system is from repeating itself: differences below it mean nothing."""
 
     @model_validator(mode="after")
     def _known(self) -> Evaluate:
@@ -462,6 +489,10 @@ class Evaluate(Settings):
             raise ValueError(f"a system is named twice: {names}")
         if self.load.profiles() and not any(isinstance(s, SystemSpec) and s.endpoint for s in self.systems):
             raise ValueError("load is measured on endpoints, and no system here has one")
+        if self.judge is not None and self.task.kind in ("classify", "regress"):
+            raise ValueError(f"a judge compares texts; what is to {self.task.kind} has right answers: leave judge out")
+        if self.judge is not None and self.judge.against not in (*names, "reference"):
+            raise ValueError(f"judge.against: {did_you_mean(self.judge.against, [*names, 'reference'])}")
         return self
 
 
@@ -682,9 +713,11 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     places = (
         ("data", "path"),
         ("eval", "path"),
+        ("eval", "frozen"),
         ("gate",),
         ("compare", "general", "path"),
         ("curate", "annotations"),
+        ("evaluate", "judge", "human"),
         ("curate", "rules", "custom"),
         ("curate", "select", "must_keep"),
     )
