@@ -1,12 +1,10 @@
 """What `tamis sweep` and `tamis compare` found is in the report and in the app, number by number."""
 
-import inspect
 import json
 
 import pytest
 from pages import html_of, opened
 
-from tamis import arm_table, methods, sweep
 from tamis.reports import written_numbers as written
 from tamis.reports.markdown import markdown
 from tamis.reports.page_html import LARGEST, page, write_html
@@ -150,12 +148,3 @@ def test_a_redacted_report_keeps_the_numbers_and_loses_paths_and_people(tried):
     text = page(redacted(load(tried)))
     assert "anna" not in text
     assert written.share(0.93) in text
-
-
-def test_what_the_real_command_writes_is_what_is_read():
-    """The columns of `tamis.arm_table.rows_of`, which both commands write, are those that are read here."""
-    assert {f'"{name}":' for name in row("x", 0.5, 0.1)} <= set(
-        part.strip().split(" ")[0] for part in inspect.getsource(arm_table.rows_of).replace("{", "\n").splitlines()
-    )
-    for source, raw in ((inspect.getsource(sweep.sweep), SWEEP), (inspect.getsource(methods.compare), COMPARE)):
-        assert all(f'"{name}":' in source for name in raw)
