@@ -467,7 +467,7 @@ def lines(
         parts.append(_text(left - 6, up(tick) + 4, trimmed(write_y(tick)), "muted", "end"))
     if limit:
         parts.append(_line(left, up(limit.value), right, up(limit.value), "bad", dash="5 3", width=1.5))
-        parts.append(_text(right, up(limit.value) - 5, limit.text, "bad", "end"))
+        parts.append(_text((left + right) / 2, up(limit.value) - 5, limit.text, "bad", "middle"))
     x = 2.0
     for i, curve in enumerate(curves):
         dash = f' stroke-dasharray="{DASHES[i % len(DASHES)]}"' if i % len(DASHES) else ""
