@@ -103,7 +103,7 @@ class Setting:
 
 
 # Systems whose answers depend on the arm's rows or adapter; the others are evaluated once, in the first arm.
-ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority")
+ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority", "bytes")
 
 
 def name_of(spec: str | SystemSpec) -> str:
@@ -135,6 +135,10 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
             from tamis.evaluate.baselines import Baseline
 
             return Baseline.fit(spec, self.setting)
+        if spec == "bytes":
+            from tamis.evaluate.byte_model import Bytes
+
+            return Bytes.of(self.setting)
         from tamis.evaluate import local
 
         recipe = self.setting.recipe

@@ -23,6 +23,7 @@ PAGES = [
     ("diff.py", "Diff", "diff"),
     ("map.py", "Map", "map"),
     ("training.py", "Training", "training"),
+    ("study.py", "Study", "study"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
 ]

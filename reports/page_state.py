@@ -139,6 +139,7 @@ def signature(run: Run) -> tuple[float, ...]:
     files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json", run.curate / "ledger.parquet"]
     files += [run.path / kind / "result.json" for kind in TITLES]
     files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
+    files += [run.path / home / "result.json" for home in ("study", "proxy")]
     files += [*sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")), run.curate / "eval.parquet"]
     return tuple(f.stat().st_mtime for f in files if f.exists())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -18,6 +19,7 @@ from tamis.reports.examples_view import Examples, examples_view
 from tamis.reports.finding import finding
 from tamis.reports.folder import Folder, Problem, StageState
 from tamis.reports.measures import mapping, text
+from tamis.reports.study_view import StudyView, homes, study_view
 from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
 from tamis.reports.tries_view import Tries, tries
 from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
@@ -64,6 +66,7 @@ class ReportView:
     reproduce: str
     problems: tuple[Problem, ...]
     training: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    studies: tuple[StudyView, ...] = ()
     redacted: bool = False
     tries: tuple[Tries, ...] = ()
 
@@ -149,9 +152,18 @@ def load(
         method=_method(systems, verdict, funnel),
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
+        studies=_studies(folder),
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
         tries=tried,
     )
+
+
+def _studies(folder: Folder) -> tuple[StudyView, ...]:
+    views = []
+    for home in homes(folder):
+        file = folder.run.path / home / "result.json"
+        views.append(_part(folder, file, f"the {home}", folder.rerun, functools.partial(study_view, home)))
+    return tuple(v for v in views if v)
 
 
 def _part(folder: Folder, path: Any, what: str, repair: str, build: Callable[[dict[str, Any]], T]) -> T | None:
