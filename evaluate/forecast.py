@@ -6,6 +6,7 @@ import dataclasses
 
 from tamis.endpoint import require_consent
 from tamis.errors import RecipeError
+from tamis.evaluate.prompting import MAX_SHOTS
 from tamis.evaluate.remote import endpoint_of
 from tamis.recipe import Recipe, SystemSpec
 
@@ -49,7 +50,9 @@ def asking(recipe: Recipe, lengths: list[int]) -> list[Asking]:
         if isinstance(spec, SystemSpec) and spec.endpoint is not None:
             target = endpoint_of(spec)
             requests = len(lengths) + timed + evaluate.load.questions + 1  # one asks whether anybody is there
-            sent, made = round(requests * each), requests * evaluate.task.answer_tokens
+            shots = MAX_SHOTS if spec.prompt == "best" else 0
+            sent = round(requests * (each + shots * (each + evaluate.task.answer_tokens)))
+            made = requests * evaluate.task.answer_tokens
             prices = (spec.input_per_million, spec.output_per_million)
             money = None if None in prices else (sent * (prices[0] or 0) + made * (prices[1] or 0)) / 1e6
             found.append(Asking(spec.name, target.host, requests, sent + made, money, not target.local))

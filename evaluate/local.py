@@ -441,8 +441,10 @@ class Best(Plain):
 
     _scores_labels = True
 
-    def __init__(self, engine: Engine, setting: Setting):
+    def __init__(self, engine: Engine, setting: Setting, *, likelihood: bool = False):
+        """With `likelihood`, how surely the right label was said is noted too: bits per byte, to compare models by."""
         super().__init__(engine, setting, tuned=False)
+        self.likelihood = likelihood
         self.shots, self.tuning = prompting.shots(setting)
         self.labels = setting.reader.labels
         self.prior: Any = None
@@ -509,9 +511,21 @@ class Best(Plain):
             return super().answer(batch)
         with self.engine.as_(False):
             started = time.perf_counter()
-            chosen = self._choose([self._suffix(i) for i in batch])
+            scores = self._scored([self._suffix(i) for i in batch])
+            chosen = self._chosen(scores)
             seconds = time.perf_counter() - started
-        return Answered([self._made(i, label, "stop", n) for i, (label, n) in zip(batch, chosen, strict=True)], seconds)
+        replies = [self._made(i, label, "stop", n) for i, (label, n) in zip(batch, chosen, strict=True)]
+        if self.likelihood:
+            replies = [self._with_likelihood(r, i, s) for r, i, s in zip(replies, batch, scores, strict=True)]
+        return Answered(replies, seconds)
+
+    def _with_likelihood(self, reply: Reply, item: Item, scores: Any) -> Reply:
+        """The likelihood of the right label as the model gives it, before any calibration."""
+        if item.expected not in self.labels:
+            return reply
+        place = self.labels.index(item.expected)
+        size, length = len(self.tree.sequences[place]), len(item.expected.encode())
+        return dataclasses.replace(reply, nll=-float(scores[place]), nll_tokens=size, nll_bytes=length)
 
     def _scored(self, suffixes: list[list[int]]) -> Any:
         import torch
@@ -519,8 +533,7 @@ class Best(Plain):
         groups = range(0, len(suffixes), PACKED)
         return torch.cat([self.tree.scores(self.runner, suffixes[g : g + PACKED]) for g in groups])
 
-    def _choose(self, suffixes: list[list[int]]) -> list[tuple[str, int]]:
-        scores = self._scored(suffixes)
+    def _chosen(self, scores: Any) -> list[tuple[str, int]]:
         if self.prior is not None:
             scores = scores - self.strength * self.prior
         return [(self.labels[i], len(self.tree.sequences[i])) for i in scores.argmax(-1).tolist()]
@@ -532,7 +545,7 @@ class Best(Plain):
         started = time.perf_counter()
         ids = self.engine.tokens(self.render(item))
         with self.engine.as_(False):
-            self._choose([ids[len(self.runner.prefix) :]])
+            self._chosen(self._scored([ids[len(self.runner.prefix) :]]))
         done = time.perf_counter() - started
         return Timing(done, done, len(ids), None)  # no token is generated, so none has a time
 
