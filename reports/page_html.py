@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tamis.reports import choose_parts, look
 from tamis.reports import html_parts as parts
-from tamis.reports import look
 from tamis.reports.view import ReportView, load
 from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
@@ -48,6 +48,7 @@ def page(view: ReportView) -> str:
             parts.systems(view),
             parts.pictures(view),
             parts.rows_and_changes(view),
+            choose_parts.choosing(view.choosing),
         ]
     )
     after = f"{parts.method(view)}</main></body></html>\n"

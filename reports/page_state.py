@@ -136,6 +136,7 @@ def _all_examples(path: str, arm: str, baseline: str, at: tuple[float, ...]) -> 
 def signature(run: Run) -> tuple[float, ...]:
     """When the files that a view is made of were last written."""
     files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json", run.curate / "ledger.parquet"]
+    files.append(run.path / "choose" / "result.json")
     files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
     files += [*sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")), run.curate / "eval.parquet"]
     return tuple(f.stat().st_mtime for f in files if f.exists())
