@@ -26,6 +26,7 @@ from tamis.models import (
     Quantisation,
     adapter_identity,
     best_device,
+    cache_folder,
     load_adapter,
     load_model,
     load_tokenizer,
@@ -36,6 +37,7 @@ from tamis.models import (
 from tamis.recipe import Recipe, Task
 from tamis.record import json_sha256
 from tamis.run import file_sha256, package_version
+from tamis.schema import read_json, write_json
 
 MIN_PREFIX = 8  # tokens; below it, copying the prefix costs more than computing it
 REFERENCE_CHUNK = 32  # reference tokens scored at a time: bounds the logits held (batch x chunk x vocabulary)
@@ -441,11 +443,17 @@ class Best(Plain):
 
     _scores_labels = True
 
-    def __init__(self, engine: Engine, setting: Setting, *, likelihood: bool = False):
-        """With `likelihood`, how surely the right label was said is noted too: bits per byte, to compare models by."""
+    def __init__(self, engine: Engine, setting: Setting, *, choosing: bool = False):
+        """With `choosing` it is one of several that are chosen between.
+
+        How surely it said the right label is noted then (bits per byte compare models), and fewer rows calibrate it,
+        since every one of them is a call.
+        """
         super().__init__(engine, setting, tuned=False)
-        self.likelihood = likelihood
+        self.choosing = choosing
         self.shots, self.tuning = prompting.shots(setting)
+        if choosing:
+            self.tuning = self.tuning[: prompting.FEW_CALIBRATION_ROWS]
         self.labels = setting.reader.labels
         self.prior: Any = None
         self.strength = 0.0
@@ -499,11 +507,20 @@ class Best(Plain):
         room = [s[start:] for s in suffixes if s[:start] == self.runner.prefix]
         if len(room) < len(known):  # a template that writes something of its own into each prompt
             return
+        file = (
+            cache_folder() / "calibrations" / f"{json_sha256([self.engine.about, self.labels, suffixes, right])}.json"
+        )
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            stored = read_json(file)
+            self.prior, self.strength = _as(stored["prior"], self.engine.model), stored["strength"]
+            return
         with self.engine.as_(False):
             scores = self._scored(room)
         self.prior = scores.mean(0)
         hits = [(int((scores - s * self.prior).argmax(-1).eq(_as(right, scores)).sum()), s) for s in STRENGTHS]
         self.strength = max(hits)[1]
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            write_json(file, {"prior": self.prior.tolist(), "strength": self.strength})
 
     def answer(self, batch: Sequence[Item]) -> Answered:
         """The label with the highest likelihood."""
@@ -515,7 +532,7 @@ class Best(Plain):
             chosen = self._chosen(scores)
             seconds = time.perf_counter() - started
         replies = [self._made(i, label, "stop", n) for i, (label, n) in zip(batch, chosen, strict=True)]
-        if self.likelihood:
+        if self.choosing:
             replies = [self._with_likelihood(r, i, s) for r, i, s in zip(replies, batch, scores, strict=True)]
         return Answered(replies, seconds)
 
@@ -640,7 +657,7 @@ class Packed(NamedTuple):
     sees: Any
 
 
-def _as(values: list[int], like: Any) -> Any:
+def _as(values: Sequence[float], like: Any) -> Any:
     import torch
 
     return torch.as_tensor(values, device=like.device)

@@ -176,7 +176,7 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         quantisation = spec.quantisation or (local.quantised(self.setting.recipe) if spec.model is None else "none")
         engine = self._engine(model, spec.adapter, quantisation)
         if spec.prompt == "best":
-            return local.Best(engine, self.setting, likelihood=True)
+            return local.Best(engine, self.setting, choosing=True)
         return local.Plain(engine, self.setting, tuned=spec.adapter is not None)
 
     def _encoder(self, spec: SystemSpec, encoder: str) -> System:

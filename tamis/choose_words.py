@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tamis.reports import written_numbers as written
@@ -20,12 +21,13 @@ def closing(result: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
     lines = [
         f"{items:,} items in rounds that end at {_listed(r['items'] for r in result['rounds'])}, seed {result['seed']}",
         f"{calls['asked']:,} model calls, {calls['everything']:,} if all had been asked everything"
-        + (f"; {calls['timed']:,} more were timed" if calls["timed"] else ""),
+        + (f"; {calls['calibration']:,} training rows to calibrate on" if calls["calibration"] else "")
+        + (f"; {calls['timed']:,} timed" if calls["timed"] else ""),
         *rejected(result["candidates"]),
         f"front     {', '.join(result['front'])}: nobody is better in one number and no worse in the others",
         f"base      {result['recommended']['name']}: {result['recommended']['why']}",
         f"recipe    {result['recipe']}",
-        f"next: tamis run {result['recipe']}",
+        f"next: tamis run {result['recipe']} --run {Path(result['folder']).parent}",
     ]
     return grid(asked, result), [part for line in lines for part in _wrapped(line)]
 

@@ -725,13 +725,23 @@ class Recipe(Settings):
     def anywhere(self) -> Recipe:
         """This recipe with absolute paths: to be written into another folder and read there."""
         raw = _resolve_paths(self.model_dump(mode="json"), Path.cwd())
-        if Path(self.model).expanduser().exists():
-            raw["model"] = str(Path(self.model).expanduser().resolve())
+        raw["model"] = _absolute(self.model)
+        for place, candidate in enumerate(raw["choose"]["candidates"]):
+            if isinstance(candidate, str):
+                raw["choose"]["candidates"][place] = _absolute(candidate)
+            elif candidate["model"]:
+                candidate["model"] = _absolute(candidate["model"])
         return self.check(raw)
 
     def dump(self) -> str:
         """The recipe as YAML with all defaults spelled out: what a run folder keeps."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _absolute(model: str) -> str:
+    """A model's name, or where its folder lies if it is one."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() else model
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:

@@ -15,4 +15,4 @@ if choosing is None:
 section(choose_parts.choosing(choosing, titled=False), "choosing")
 if choosing.recipe:
     st.caption("The recipe with this base filled in:")
-    st.code(f"tamis run {visible(choosing.recipe, 500)}", language="bash")
+    st.code(f"tamis run {visible(choosing.recipe, 500)} --run {page_state.quoted(found.run.path)}", language="bash")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tamis import choose
+from tamis.curate.pipeline import stage_of
 from tamis.errors import DataError, EvidenceError, RecipeError, UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
@@ -107,6 +108,8 @@ def test_no_item_is_asked_twice_and_the_calls_are_counted(curated, chosen):
     raced = {name: ids for name, ids in asked.items() if row(chosen, name)["kind"] != "encoder"}
     assert sum(map(len, raced.values())) == chosen["calls"]["asked"] < chosen["calls"]["everything"] == 5 * 60
     assert len(asked["minilm"]) == 60
+    timed = {file.parts[-4] for file in (curated[0].path / "choose" / "asked").rglob("requests.parquet")}
+    assert timed == {"minilm"}, "of those that are asked in rounds only the last are timed, and apart"
     # the items of a round are the beginning of those of the next
     assert {*asked["base0"]} <= {*asked["api"]}
 
@@ -149,6 +152,7 @@ def test_the_answer_is_a_base_and_what_it_has_to_beat_is_said(curated, chosen):
     assert "linear" in written.evaluate.systems
     assert written.evaluate.task == curated[1].evaluate.task
     assert all(Path(p).is_absolute() for p in (*written.data.paths, *written.eval.paths))
+    assert stage_of(curated[0], written).complete(), "the rows need not be curated again"
 
 
 def test_the_front_holds_nobody_that_another_beats_in_everything(chosen):
@@ -306,6 +310,6 @@ def test_the_table_is_eighty_columns_wide_and_says_what_came_of_each(curated, ch
     assert lines[0].split() == ["candidate", "accuracy", "95%", "n", "b/byte", "p95", "GB", "1k", "fate"]
     assert sum(line.endswith("BASE") for line in lines) == 1
     assert sum(line.endswith("half") for line in lines) == 2
-    assert lines[-1] == f"next: tamis run {chosen['recipe']}"
+    assert lines[-1] == f"next: tamis run {chosen['recipe']} --run {run.path}"
     assert (run.path / "choose" / "table.md").read_text().count("| base") == 4
     assert json.loads((run.path / "choose" / "result.json").read_text())["method"].startswith("Jamieson")
