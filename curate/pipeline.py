@@ -296,12 +296,17 @@ def limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
     """A subset of the items, stratified by label, the same for the same seed."""
     if limit >= len(items):
         return items
+    return items.take(pa.array(np.sort(stratified(items, seed)[:limit])))
+
+
+def stratified(items: pa.Table, seed: int) -> np.ndarray:
+    """Places of the items, (n,), such that every beginning is stratified by label; the same for the same seed."""
     n = len(items)
     pool = sample.Pool(
         items["id"].to_pylist(), np.zeros((n, 1), np.int8), np.zeros(n), np.zeros(n), items["label"].to_pylist(), {}
     )
     ranked, _ = sample.order(pool, "stratified", seed)
-    return items.take(pa.array(np.sort(ranked[:limit])))
+    return np.asarray(ranked)
 
 
 @dataclasses.dataclass

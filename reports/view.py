@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from tamis.reports import written_numbers as written
+from tamis.reports.choose_view import Choosing, choosing_view
 from tamis.reports.curation_view import Funnel, funnel_view
 from tamis.reports.examples_view import Examples, examples_view
 from tamis.reports.finding import finding
@@ -69,6 +70,7 @@ class ReportView:
     studies: tuple[StudyView, ...] = ()
     redacted: bool = False
     tries: tuple[Tries, ...] = ()
+    choosing: Choosing | None = None
 
     @property
     def headline(self) -> str:
@@ -153,6 +155,7 @@ def load(
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
         studies=_studies(folder),
+        choosing=_choosing(folder),
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
         tries=tried,
     )
@@ -177,6 +180,14 @@ def _part(folder: Folder, path: Any, what: str, repair: str, build: Callable[[di
         why = f"{type(error).__name__}: {error}"
         folder.say(f"{what} has another shape than this Tamis reads ({why[:120]})", path.name, repair, "version")
         return None
+
+
+def _choosing(folder: Folder) -> Choosing | None:
+    """How the base was chosen; None, and no problem, where none was."""
+    file = folder.run.path / "choose" / "result.json"
+    if not file.is_file():
+        return None
+    return _part(folder, file, "the choice of a base", folder.rechoose, choosing_view)
 
 
 def _examples(

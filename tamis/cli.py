@@ -618,6 +618,24 @@ def study(
     raise typer.Exit(int(ExitCode.DONE if found["settled"] else ExitCode.INCONCLUSIVE))
 
 
+@app.command()
+def choose(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Which base model? Ruled out by constraint, then asked your items by halving; a recipe with it is written."""
+    from tamis import choose as work
+    from tamis import choose_words
+
+    with _curated(recipe, run, quiet, dry_run) as (settings, folder):
+        if dry_run:
+            told = work.forecast(folder, settings)
+            _answer(told, choose_words.foretold(told), as_json)
+            return
+        found = work.choose(folder, settings, quiet=quiet)
+    grid, lines = choose_words.closing(found)
+    _answer(found, [*_columns(grid), *lines], as_json)
+
+
 @contextlib.contextmanager
 def _curated(what: str, run: Path | None, quiet: bool, dry_run: bool) -> Iterator[tuple[Recipe, Run]]:
     """A recipe and its run folder, locked, curated if that was not done yet. A dry run curates nothing."""

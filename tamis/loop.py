@@ -348,11 +348,11 @@ def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: boo
         A summary per system and arm.
     """
     from tamis.evaluate.stage import evaluate_arm
-    from tamis.evaluate.systems import ARM_BOUND
+    from tamis.evaluate.systems import bound_to_arm
 
     items, found = eval_items(run), []
     for arm in arms:
-        systems = [s for s in recipe.evaluate.systems if arm == arms[0] or s in ARM_BOUND]
+        systems = [s for s in recipe.evaluate.systems if arm == arms[0] or bound_to_arm(s)]
         _note(quiet, f"evaluate {arm.name}: {', '.join(s if isinstance(s, str) else s.name for s in systems)}")
         rows = rows_of(run, arm) if recipe.data else None
         found += evaluate_arm(run, recipe, arm.name, items, rows, systems, quiet=quiet)["systems"].values()

@@ -17,6 +17,7 @@ PAGES = [
     "map",
     "training",
     "study",
+    "choose",
     "runs",
     "method",
 ]
