@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, engine, schema
+from tamis import embed, engine, run_vectors, schema
 from tamis.curate import (
     agreement,
     card,
@@ -467,7 +467,7 @@ class Work:
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
-        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors", keep_axes=True)
 
     def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What its neighbours say of each label: agreement and margin."""
@@ -658,6 +658,8 @@ class Work:
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
+        if self.vectors.axes is not None:
+            self.vectors.axes.save(self.folder / run_vectors.AXES)
         schema.write_parquet(self.folder / "seen.parquet", self.found.select(features.SEEN))
         at = places(self.vectors.values, self.recipe.seed_for("map"))
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
