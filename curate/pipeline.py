@@ -81,14 +81,30 @@ def curate(
     if stage.complete():
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
     decisions = review.load(recipe.curate.annotations)
+    with stage.apart() as stage:
+        summary = _curated(stage, recipe, source, held, decisions, quiet, morsel, partitions)
+    return {**summary, "skipped": False}
+
+
+def _curated(
+    stage: Stage,
+    recipe: Recipe,
+    source: Source,
+    held: Source | None,
+    decisions: review.Review,
+    quiet: bool,
+    morsel: int,
+    partitions: int | None,
+) -> dict[str, Any]:
+    folder = stage.folder
     stage.begin()
-    clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
+    clock = _Clock(Progress(folder, "curate", len(STEPS), "steps", quiet))
     people = People.of(recipe, [source, held])
-    read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
-    card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
+    read = read_records(source, folder / "records", editing=people.rows.editing(decisions.labels))
+    card.refuse_forbidden(folder, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
-    work = Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    items, warning = _items(recipe, held, folder, people.items) if held else (None, None)
+    work = Work(recipe, folder, read, items, morsel, partitions, people, decisions)
     work.warn(warning)
     work.extract()
     clock.mark("score")
@@ -107,10 +123,10 @@ def curate(
     work.select()
     clock.mark("select")
     if items is not None:
-        schema.write_parquet(run.curate / "eval.parquet", items)
+        schema.write_parquet(folder / "eval.parquet", items)
     summary = work.write(clock.seconds)
     stage.finish(rows=summary["read"], kept=summary["kept"])
-    return {**summary, "skipped": False}
+    return summary
 
 
 def stage_of(run: Run, recipe: Recipe) -> Stage:
