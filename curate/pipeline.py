@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, engine, schema
+from tamis import embed, engine, run_vectors, schema
 from tamis.curate import (
     agreement,
     card,
@@ -82,14 +82,30 @@ def curate(
     if stage.complete():
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
     decisions = review.load(recipe.curate.annotations)
+    with stage.apart() as stage:
+        summary = _curated(stage, recipe, source, held, decisions, quiet, morsel, partitions)
+    return {**summary, "skipped": False}
+
+
+def _curated(
+    stage: Stage,
+    recipe: Recipe,
+    source: Source,
+    held: Source | None,
+    decisions: review.Review,
+    quiet: bool,
+    morsel: int,
+    partitions: int | None,
+) -> dict[str, Any]:
+    folder = stage.folder
     stage.begin()
-    clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
+    clock = _Clock(Progress(folder, "curate", len(STEPS), "steps", quiet))
     people = People.of(recipe, [source, held])
-    read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
-    card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
+    read = read_records(source, folder / "records", editing=people.rows.editing(decisions.labels))
+    card.refuse_forbidden(folder, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
-    work = Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    items, warning = _items(recipe, held, folder, people.items) if held else (None, None)
+    work = Work(recipe, folder, read, items, morsel, partitions, people, decisions)
     work.warn(warning)
     work.extract()
     clock.mark("score")
@@ -109,10 +125,10 @@ def curate(
     work.select()
     clock.mark("select")
     if items is not None:
-        schema.write_parquet(run.curate / "eval.parquet", items)
+        schema.write_parquet(folder / "eval.parquet", items)
     summary = work.write(clock.seconds)
     stage.finish(rows=summary["read"], kept=summary["kept"])
-    return {**summary, "skipped": False}
+    return summary
 
 
 def stage_of(run: Run, recipe: Recipe) -> Stage:
@@ -494,7 +510,7 @@ class Work:
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
-        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors", keep_axes=True)
 
     def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
         """What its neighbours say of each label: agreement, and what speaks against it."""
@@ -685,6 +701,8 @@ class Work:
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
+        if self.vectors.axes is not None:
+            self.vectors.axes.save(self.folder / run_vectors.AXES)
         schema.write_parquet(self.folder / "seen.parquet", self.found.select(features.SEEN))
         at = places(self.vectors.values, self.recipe.seed_for("map"))
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)

@@ -158,8 +158,8 @@ def curate(
         )
     recipe = _reviewed(recipe, folder)
     with folder.lock():
-        loop.write_down(folder, recipe)
-        found = work(folder, recipe, quiet=quiet)
+        with loop.written_down(folder, recipe):
+            found = work(folder, recipe, quiet=quiet)
         if output is not None:
             import pyarrow.compute as pc
             import pyarrow.parquet as pq
