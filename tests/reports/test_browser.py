@@ -9,12 +9,15 @@ import json
 import re
 import shutil
 import subprocess
+import time
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pages import PAGES
 
 from tamis.reports.launch import command, environment, stop
+from tamis.reports.page_html import write_html
 
 pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
@@ -253,12 +256,68 @@ def test_a_reason_of_the_diff_leads_to_its_rows_and_their_fate_in_both_and_stays
 def test_no_page_asks_anybody_else_or_writes_an_error_to_the_console(driver, address, page):
     driver.get(f"{address}/{page}")
     until(driver, lambda: driver.find_elements("css selector", "h1") or in_sections(driver, "h1"), "the title")
-    settled(driver)
+    for theme in ("light", "dark"):
+        lit(driver, theme)
+        time.sleep(1)  # Streamlit draws the page again in the other theme
+        settled(driver)
+        assert driver.execute_script(FAINT, 1) == [], theme
     assert not driver.find_elements("css selector", "[data-testid=stException]")
     assert not asked_elsewhere(driver)
     # a page opened by its address asks for health and settings below that address first, and finds none: Streamlit's
     said = [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
     assert not [m for m in said if "_stcore/" not in m]
+
+
+# Texts that stand out too little, told by the browser itself.
+FAINT = (Path(__file__).parent / "contrast.js").read_text()
+
+
+def lit(driver, theme: str, medium: str = "") -> None:
+    """What the reader's system asks for: `light` or `dark`, on a screen or on paper."""
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": theme}], "media": medium}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_of_the_report_stands_out_and_everything_is_reached_by_the_keyboard(
+    driver, finished, tmp_path, theme
+):
+    file = write_html(finished, tmp_path / "report.html")
+    lit(driver, theme)
+    driver.get(f"file://{file}")
+    driver.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    assert driver.execute_script(FAINT, 0) == []
+    driver.execute_script("document.querySelector('caption').style.color = '#8a8a8a'")
+    assert driver.execute_script(FAINT, 0), "a faint text would be found"
+    driver.get(f"file://{file}")
+    wanted = driver.execute_script("return document.querySelectorAll('summary, .scroll').length")
+    reached, body = set(), driver.find_element("tag name", "body")
+    for _ in range(wanted + 5):
+        body.send_keys("\ue004")
+        here = driver.execute_script(
+            "const e = document.activeElement; return e === document.body ? null : "
+            "[[...document.querySelectorAll('*')].indexOf(e), e.localName, getComputedStyle(e).outlineStyle]"
+        )
+        if here:
+            assert here[2] != "none", "where the focus is can be seen"
+            reached.add(here[0])
+    assert len(reached) >= wanted
+    summary = driver.find_elements("css selector", "details.ex > summary")[0]
+    driver.execute_script("arguments[0].focus()", summary)
+    summary.send_keys("\ue007")
+    assert driver.execute_script("return arguments[0].parentElement.open", summary)
+    assert not asked_elsewhere(driver)
+
+
+def test_the_report_of_a_dark_screen_is_printed_in_light_colours(driver, finished, tmp_path):
+    file = write_html(finished, tmp_path / "report.html")
+    driver.get(f"file://{file}")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    lit(driver, "dark")
+    assert driver.execute_script(ground) != "rgb(255, 255, 255)"
+    lit(driver, "dark", "print")
+    assert driver.execute_script(ground) == "rgb(255, 255, 255)"
+    assert driver.execute_script(FAINT, 0) == []
 
 
 def test_the_legend_hides_a_class_and_says_so(driver, address):
