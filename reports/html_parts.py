@@ -7,6 +7,7 @@ other things that are written.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from tamis.reports import drawings
@@ -145,8 +146,10 @@ def table(
         row = "".join(cell(i, c) for i, c in enumerate(cells))
         rows += f'<tr class="noted">{row}</tr>' if note else f"<tr>{row}</tr>"
         rows += f'<tr><td class="more" colspan="{len(head)}">{note}</td></tr>' if note else ""
+    # whoever has no pointer scrolls a table that is too wide by its focus
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="{re.sub("<[^>]*>", "", caption)}">'
     return (
-        f'<div class="scroll"><table class="{kind or "plain"}"><caption>{caption}</caption>'
+        f'{box}<table class="{kind or "plain"}"><caption>{caption}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

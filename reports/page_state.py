@@ -224,7 +224,12 @@ def damaged(part: Path, what: str, view: ReportView, key: str = "") -> None:
         view: the run.
         key: tells apart several such sentences on one page.
     """
-    folder = Folder(Run(Path(view.path)))
+    damaged_in(Run(Path(view.path)), part, what, key)
+
+
+def damaged_in(run: Run, part: Path, what: str, key: str = "") -> None:
+    """The same of a part of any run."""
+    folder = Folder(run)
     missing = not part.exists() or not any(part.iterdir())
     word = "not made yet" if missing else "cannot be read"
     repair = folder.rerun if missing else folder.redo(part)

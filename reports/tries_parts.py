@@ -43,7 +43,9 @@ def _cells(t: Try, optional: dict[str, bool]) -> list[str]:
         f"<b>{in_html(one_line(t.arm, 60))}</b>",
         parts.with_interval(t.value),
         delta,
-        written.p_value(t.p_holm).removeprefix("p ").removeprefix("= ") if t.p_holm is not None else written.DASH,
+        in_html(written.p_value(t.p_holm).removeprefix("p ").removeprefix("= "))
+        if t.p_holm is not None
+        else written.DASH,
         written.duration(t.train_s) if t.train_s is not None else written.DASH,
         written.count(t.tokens_per_s) if t.tokens_per_s is not None else written.DASH,
         written.megabytes(t.peak_mb),

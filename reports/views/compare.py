@@ -44,7 +44,7 @@ if metrics:
             parts.nowrap(in_html(p.delta.interval)),
             written.count(p.fixed) if p.fixed is not None else written.DASH,
             written.count(p.broken) if p.broken is not None else written.DASH,
-            written.p_value(p.mcnemar_p) if p.mcnemar_p is not None else written.DASH,
+            in_html(written.p_value(p.mcnemar_p)) if p.mcnemar_p is not None else written.DASH,
             written.count(p.examples_needed) if p.examples_needed else written.DASH,
         ]
         for p in pairs
