@@ -56,18 +56,19 @@ def not_to_be_trusted(folder: Path, least: float, *, uncalibrated: bool) -> str 
     """
     try:
         told = read_json(folder / TOLD)
-    except (OSError, ValueError):
+        about, read, unread = told["samples_sha256"], told["counts"]["judged"], told["counts"]["nonsense"]
+        found = told["agreement"]
+        lower = found and found["kappa"]["lower"]
+    except (OSError, ValueError, KeyError, TypeError):
         return "no judge has compared these answers (evaluate.judge)"
-    if told.get("samples_sha256") != file_sha256(folder / "samples.parquet"):
+    if about != file_sha256(folder / "samples.parquet"):
         return "the judge was asked about other answers: tamis evaluate RECIPE"
-    if told["items"] and told["counts"]["nonsense"] == told["counts"]["rows"] > 0:
+    if unread and not read:
         return "no reply of the judge could be read"
     if uncalibrated:
         return None
-    found = told.get("agreement")
     if found is None:
         return "the judge is not calibrated: name what people preferred as evaluate.judge.human, or uncalibrated: true"
-    lower = found["kappa"]["lower"]
     if lower is None or not lower >= least:
         low = "not known" if lower is None else f"{lower:.2f}"
         return f"judge and people agree too little: the lower bound of kappa is {low}, wanted {least:g} (min_kappa)"

@@ -238,6 +238,7 @@ def test_raters_who_never_differ_on_few_pairs_may_yet_differ():
     assert kappa(["first"] * 20, ["first"] * 20).lower is None  # a judge who says one thing only shows nothing
 
 
+@pytest.mark.slow  # 1,200 bootstraps
 @pytest.mark.parametrize(("n", "kept"), [(50, 0.5), (100, 0.7), (100, 0.95)])
 def test_kappas_lower_bound_is_above_the_truth_in_few_cases(n, kept):
     """Nominal 2.5 %; the truth of this design is `kept`. 400 draws: 4.5 % is 2.5 % and two and a half errors."""
