@@ -334,7 +334,7 @@ def test_a_task_of_texts_has_a_proxy_in_bits_per_byte_and_more_rows_help_it(tmp_
 
     with pytest.raises(UserError, match="answers in bits per byte"):
         study(run, recipe.changed({"study.metric": "rouge_l"}), proxy=True, even_so=True, quiet=True)
-    with pytest.raises(UserError, match="3 independent items are too few for a margin of 0.04: about 111 are needed"):
+    with pytest.raises(UserError, match=r"3 independent items are too few .* about 111 are"):
         study(run, recipe.changed({"study.metric": "rouge_l", "study.margin": 0.04}), quiet=True)
     found = study(run, recipe, proxy=True, quiet=True)
 
