@@ -149,7 +149,7 @@ def contrast(
     components: npt.ArrayLike | None = None,
     *,
     span: tuple[float, float] | None = None,
-    borrow: Sequence[Scores] = (),
+    borrow: Sequence[Sequence[Scores]] = (),
 ) -> Contrast:
     """A weighted sum of arms' means, over seeds and items together.
 
@@ -160,7 +160,8 @@ def contrast(
         span: least and largest score of a bounded metric: the variance of the items is not taken to be less than with
             two more items, one at either extreme of the contrast. Where nearly all items agree, nothing else tells how
             many would not.
-        borrow: further arms whose seed variance stands in where one of `arms` was trained once.
+        borrow: for each of `arms` those whose seed variance stands in where it was trained once: of a like size, since
+            a model trained on few rows varies far more. Without them those of `arms` that were trained more often do.
 
     Raises:
         ValueError: no arm here or in `borrow` was trained twice, or the items do not match.
@@ -178,16 +179,17 @@ def contrast(
         raise ValueError("a single independent item has no variance")
     per_cluster = sum(p.mean(axis=0) for p in parts)
     items = _item_variance(np.asarray(per_cluster), count, weight, span)
-    lenders = [a for a in (*arms, *borrow) if a.seeds > 1]
-    if not lenders:
+    lenders = [[a for a in more if a.seeds > 1] for more in borrow] or [[]] * len(arms)
+    lenders = [own or [a for a in arms if a.seeds > 1] for own in lenders]
+    if any(arm.seeds == 1 and not own for arm, own in zip(arms, lenders, strict=True)):
         raise ValueError("no arm was trained twice, so nothing is known of what another seed would give")
     seeds, rest, freedoms, borrowed = 0.0, 0.0, [], False
-    for w, arm, part in zip(weight, arms, parts, strict=True):
+    for w, arm, part, own_lenders in zip(weight, arms, parts, lenders, strict=True):
         if arm.seeds > 1:
             own, residual, freedom = _seed_variance(part)
         else:
             borrowed = True
-            own, residual, freedom = _lent(lenders, w, components, count)
+            own, residual, freedom = _lent(own_lenders, w, components, count)
         seeds += own / arm.seeds
         rest += residual / arm.seeds
         freedoms.append((own / arm.seeds, freedom))

@@ -71,6 +71,10 @@ def test_an_arm_trained_once_borrows_the_seed_variance_of_the_others():
     assert 0.925 <= hits / runs <= 0.985
     with pytest.raises(ValueError, match="trained twice"):
         contrast([once, once], [1, -1])
+    lent = contrast([once, once], [1, -1], borrow=[[many], [many]])
+    assert lent.seeds > 0
+    with pytest.raises(ValueError, match="trained twice"):
+        contrast([once, once], [1, -1], borrow=[[many], [once]])
 
 
 def test_near_duplicates_count_once():
