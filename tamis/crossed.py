@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -236,14 +237,16 @@ def _lent(
 class Needed:
     """What would settle a question: so many seeds with the items at hand, or so many items with the seeds at hand.
 
-    None where that alone cannot. `limited_by` is the larger part of the uncertainty.
+    None where that alone cannot; `together` is then so many (seeds, items), both grown by one factor, unless that is
+    beyond reason. `limited_by` is the larger part of the uncertainty.
     """
 
     seeds: int | None
     items: int | None
     limited_by: str
+    together: tuple[int, int] | None = None
 
-    def as_dict(self) -> dict[str, int | str | None]:
+    def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
@@ -266,7 +269,13 @@ def needed(found: Contrast, limit: float, *, confidence: float = 0.95, power: fl
     trained = min(found.trained)
     more_seeds = _fewest(lambda n: found.projected(seeds=n / trained) <= goal, trained)
     more_items = _fewest(lambda n: found.projected(items=n / found.clusters) <= goal, found.clusters)
-    return Needed(more_seeds, more_items, "seeds" if found.seeds - found.rest > found.items - found.rest else "items")
+    together = None
+    if more_seeds is None and more_items is None:
+        factors = (1.1**power for power in range(1, 97))  # to a thousandfold, rounded up by a tenth at most
+        factor = next((k for k in factors if found.projected(seeds=k, items=k) <= goal), None)
+        together = factor and (math.ceil(factor * trained), math.ceil(factor * found.clusters))
+    by = "seeds" if found.seeds - found.rest > found.items - found.rest else "items"
+    return Needed(more_seeds, more_items, by, together)
 
 
 def _fewest(settled: object, least: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.crossed import Scores, contrast, fixed_sequence, needed
+from tamis.crossed import Contrast, Scores, contrast, fixed_sequence, needed
 
 
 def trainings(rng, seeds, items, *, mean=0.0, seed_sd=0.0, item=None, rest_sd=1.0):
@@ -136,6 +136,16 @@ def test_what_is_missing_is_seeds_where_seeds_disagree_and_items_where_they_do_n
     assert needed(wild, wild.value - 0.3).seeds > 5
     assert needed(calm, calm.value - 0.1).limited_by == "items"
     assert needed(calm, calm.value - 0.1).items > 200
+
+
+def test_where_neither_seeds_nor_items_alone_would_settle_it_both_are_asked_for():
+    found = Contrast(0.0, items=1.0, seeds=1.0, rest=0.0, freedom=10.0, clusters=100, trained=(5, 7))
+    asked = needed(found, -2.0)
+    assert (asked.seeds, asked.items) == (None, None)
+    seeds, items = asked.together
+    assert found.projected(seeds=seeds / 5, items=items / 100) <= 2.0 / 2.8
+    assert found.projected(seeds=0.85 * seeds / 5, items=0.85 * items / 100) > 2.0 / 2.8  # and hardly more than needed
+    assert needed(found, -9.0).together is None
 
 
 def test_with_as_many_seeds_as_it_asks_for_the_question_is_settled():
