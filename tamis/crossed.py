@@ -262,17 +262,22 @@ def needed(found: Contrast, limit: float, *, confidence: float = 0.95, power: fl
         confidence: of the two-sided interval.
         power: chance to clear it.
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtri, stdtrit
 
-    z = float(ndtri(0.5 + confidence / 2) + ndtri(power))
-    goal = max(abs(found.value - limit), found.se / 2) / z
-    trained = min(found.trained)
-    more_seeds = _fewest(lambda n: found.projected(seeds=n / trained) <= goal, trained)
-    more_items = _fewest(lambda n: found.projected(items=n / found.clusters) <= goal, found.clusters)
+    distance, chance = max(abs(found.value - limit), found.se / 2), float(ndtri(power))
+    trained = max(found.trained)
+
+    def settled(seeds: float, items: float) -> bool:
+        # few seeds leave few degrees of freedom, and more seeds add to them
+        quantile = float(stdtrit(found.freedom * seeds, 0.5 + confidence / 2))
+        return (quantile + chance) * found.projected(seeds=seeds, items=items) <= distance
+
+    more_seeds = _fewest(lambda n: settled(n / trained, 1.0), trained + 1)
+    more_items = _fewest(lambda n: settled(1.0, n / found.clusters), found.clusters + 1)
     together = None
     if more_seeds is None and more_items is None:
-        factors = (1.1**power for power in range(1, 97))  # to a thousandfold, rounded up by a tenth at most
-        factor = next((k for k in factors if found.projected(seeds=k, items=k) <= goal), None)
+        factors = (1.1**step for step in range(1, 97))  # to a ten-thousandfold, rounded up by a tenth at most
+        factor = next((k for k in factors if settled(k, k)), None)
         together = factor and (math.ceil(factor * trained), math.ceil(factor * found.clusters))
     by = "seeds" if found.seeds - found.rest > found.items - found.rest else "items"
     return Needed(more_seeds, more_items, by, together)
