@@ -338,12 +338,7 @@ class Race:
 
     def _by_size(self, names: list[str]) -> list[str]:
         """Small models first: of equals the cheaper one leads."""
-
-        def size(name: str) -> float:
-            entrant = self.entrants[name]
-            return entrant.facts.parameters or stored_bytes(entrant) or float("inf")
-
-        return sorted(names, key=lambda name: (size(name), name))
+        return sorted(names, key=lambda name: (stored_bytes(self.entrants[name]) or float("inf"), name))
 
     def _judge(self, name: str, size: int) -> None:
         items, rounds = self.material.items.slice(0, size), self.material.rounds

@@ -280,7 +280,7 @@ def test_too_few_items_are_told_before_anything_is_asked(fresh):
         ({"metric": "perplexity"}, "every tokenizer cuts another number of tokens"),
         ({"rounds": [64, 16]}, "rounds are rising numbers"),
         ({"rounds": []}, "rounds are rising numbers"),
-        ({"candidates": [{"name": "a", "adapter": "x"}]}, "is an adapter, not a base"),
+        ({"candidates": [{"name": "a", "adapter": "x", "prompt": "plain"}]}, "is an adapter, not a base"),
         ({"candidates": [{"name": "a", "model": "x"}, {"name": "a", "model": "y"}]}, "named twice"),
     ],
 )
