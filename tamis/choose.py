@@ -215,7 +215,6 @@ class Race:
         self.recipe, self.material, self.metric, self.quiet = _settled(recipe, material), material, metric, quiet
         self.timing = self.recipe.changed({"evaluate.latency": recipe.evaluate.latency.model_dump(mode="json")})
         self.entrants = {e.name: e for e in field}
-        self.place = Run(self.home / "asked")
         self.rounds: list[dict[str, Any]] = []
         self.failed: dict[str, str] = {}
         self.judged: dict[str, Any] = {}
@@ -266,13 +265,13 @@ class Race:
         """Whether a candidate answered these items. What keeps one from it (a window too short) is noted, and told."""
         from tamis.evaluate.stage import evaluate_arm
 
-        self.place = Run(self.home / "asked" / f"{start + 1}-{stop}")
+        place = Run(self.home / "asked" / f"{start + 1}-{stop}")
         items, rows = self.material.items.slice(start, stop - start), self.material.rows
         # an encoder is fitted once: it is timed where it is asked
         recipe = self.timing if entrant.kind == "encoder" else self.recipe
         try:
-            spec = self._spec(entrant)
-            told = evaluate_arm(self.place, recipe, entrant.name, items, rows, [spec], quiet=self.quiet)
+            spec = self._spec(entrant, place)
+            told = evaluate_arm(place, recipe, entrant.name, items, rows, [spec], quiet=self.quiet)
         except RecipeError as error:
             self.failed[entrant.name] = f"{error.what}{': ' + error.why if error.why else ''}"
             return False
@@ -285,25 +284,26 @@ class Race:
             try:
                 _model_of(entrant, self._endpoints()[_address(entrant)])
             except EvidenceError:  # whose answers these are is not known: they must not be read back
-                shutil.rmtree(self.place.evaluate(entrant.name, spec.name))
+                shutil.rmtree(place.evaluate(entrant.name, spec.name))
                 raise
         return True
 
-    def _spec(self, entrant: Entrant) -> Any:
+    def _spec(self, entrant: Entrant, place: Run) -> Any:
         """How a candidate is asked; its folder is named by what it is."""
         spec = entrant.spec.model_copy(update={"name": entrant.kind})
         if entrant.kind == "base":
             return spec.model_copy(update={"quantisation": quantisation_of(as_base(self.recipe, entrant.spec).train)})
         if entrant.kind == "encoder":
             return spec
-        return spec.model_copy(update={"model": self._served(entrant)})
+        return spec.model_copy(update={"model": self._served(entrant, place)})
 
-    def _served(self, entrant: Entrant) -> str:
+    def _served(self, entrant: Entrant, place: Run) -> str:
         """The model an endpoint is asked for: the one it was asked for before, if there was one."""
         known = self._endpoints().get(_address(entrant))
         if known is not None and entrant.spec.model not in (None, known["model"]):
             known = None  # the recipe names another now: that one is asked from the start
-        if known is not None and self._answered(entrant):  # nobody need be there for what is answered
+        answered = (place.evaluate(entrant.name, entrant.kind) / "stage.json").is_file()
+        if known is not None and answered:  # nobody need be there for what is answered
             return str(known["model"])
         found = _model_of(entrant, known)
         schema.write_json(self.home / ENDPOINTS, {"endpoints": {**self._endpoints(), _address(entrant): found}})
@@ -314,10 +314,6 @@ class Race:
             return dict(schema.read_json(self.home / ENDPOINTS)["endpoints"])
         except (OSError, ValueError, KeyError):
             return {}
-
-    def _answered(self, entrant: Entrant) -> bool:
-        """Whether the round at hand is on disk already."""
-        return (self.place.evaluate(entrant.name, entrant.kind) / "stage.json").is_file()
 
     def _end(self, kind: str, alive: list[str], size: int) -> tuple[halving.Cut, list[dict[str, Any]]]:
         """Who of one kind goes on after a round, and how they stand."""
@@ -384,10 +380,10 @@ class Race:
     def _time(self, entrant: Entrant) -> None:
         from tamis.evaluate.stage import time_requests
 
-        self.place = Run(self.home / "timed")
-        spec = self._spec(entrant)
+        place = Run(self.home / "timed")
+        spec = self._spec(entrant, place)
         items, rows, latency = self.material.items, self.material.rows, self.original.evaluate.latency
-        folder = time_requests(self.place, self.timing, entrant.name, items, rows, spec, quiet=self.quiet)
+        folder = time_requests(place, self.timing, entrant.name, items, rows, spec, quiet=self.quiet)
         self.timed += latency.requests + latency.warmup
         shutil.copyfile(folder / "requests.parquet", self.judged[entrant.name].folder / "requests.parquet")
         self.judged[entrant.name] = dataclasses.replace(self.judged[entrant.name])  # what it read before is forgotten
@@ -415,7 +411,10 @@ def _address(entrant: Entrant) -> str:
 
 
 def _serves(entrant: Entrant) -> str:
-    served = endpoint.models_of(endpoint.Endpoint(str(entrant.spec.endpoint), "", entrant.spec.key_env))
+    try:
+        served = endpoint.models_of(endpoint.Endpoint(str(entrant.spec.endpoint), "", entrant.spec.key_env))
+    except EvidenceError as error:
+        return error.what
     return "it does not say what it serves" if served is None else f"it serves {', '.join(served[:8]) or 'nothing'}"
 
 
