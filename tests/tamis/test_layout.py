@@ -23,6 +23,9 @@ ON_TOP = {
     "monitor",
     "choose",
     "choose_facts",
+    "choose_answer",
+    "choose_evidence",
+    "choose_words",
 }
 
 
