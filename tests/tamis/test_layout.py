@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("curate", "train", "evaluate", "reports")
 # The spine's only modules that know the folders
-ON_TOP = {"cli", "loop", "cells", "study", "stability", "sweep", "methods", "arm_table", "growth", "monitor"}
+ON_TOP = {"cli", "loop", "cells", "study", "stability", "sweep", "methods", "arm_table", "growth", "monitor", "traffic"}
 
 
 def imported(file: Path) -> set[str]:
