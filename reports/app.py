@@ -23,6 +23,7 @@ PAGES = [
     ("diff.py", "Diff", "diff"),
     ("map.py", "Map", "map"),
     ("training.py", "Training", "training"),
+    ("monitor.py", "Monitor", "monitor"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
 ]

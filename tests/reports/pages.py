@@ -4,7 +4,20 @@ from streamlit.testing.v1 import AppTest
 
 from tamis.reports.launch import APP, ROOT_VARIABLE
 
-PAGES = ["overview", "compare", "examples", "slices", "curation", "review", "diff", "map", "training", "runs", "method"]
+PAGES = [
+    "overview",
+    "compare",
+    "examples",
+    "slices",
+    "curation",
+    "review",
+    "diff",
+    "map",
+    "training",
+    "monitor",
+    "runs",
+]
+PAGES += ["method"]
 
 
 def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:
