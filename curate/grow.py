@@ -202,7 +202,7 @@ class _Growth(pipeline.Work):
         """What the run's prompts were projected onto; None where its embedder has no axes."""
         return run_vectors.axes_of(self.old.folder) if self.embedder == "lsa" else None
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
         """As in the pipeline, with the kept rows of old as witnesses."""
         kept = self.old.kept
         ids = kept["id"].to_pylist()
@@ -213,7 +213,8 @@ class _Growth(pipeline.Work):
         if len(stacked) != len(beside):
             beside, seen = labels, hashes
         agreed = agreement.label_agreement(stacked, beside, seen)
-        return agreed[: len(labels)], agreement.label_margin(stacked, beside, seen)[: len(labels)]
+        margin, rival = agreement.challenge(stacked, beside, seen)
+        return agreed[: len(labels)], agreement.Challenge(margin[: len(labels)], rival[: len(labels)])
 
     def _seen(self, ids: list[str]) -> pa.Table:
         """Rows of `seen`, in this order."""
@@ -419,6 +420,7 @@ class _Growth(pipeline.Work):
         self._write_beside(folder)
         conflicts = self._conflicts_with_old()
         schema.write_parquet(folder / "conflicts.parquet", conflicts)
+        schema.write_parquet(folder / "suspects.parquet", self._suspects_with_old())
         self._write_decontamination()
         _join_leaks(self.old.folder, new, folder)
         _join_records(self.old.folder / "records", new / "records", folder / "records")
@@ -541,6 +543,13 @@ class _Growth(pipeline.Work):
                     for name, value in zip(out, (number, id_, label, answer), strict=True):
                         out[name].append(value)
         return pa.concat_tables([told.cast(schema.CONFLICTS), pa.table(out, schema=schema.CONFLICTS)])
+
+    def _suspects_with_old(self) -> pa.Table:
+        """Doubtful labels of old and of new rows; runs made before there was such a file have none to add."""
+        file = self.old.folder / "suspects.parquet"
+        told = [pq.read_table(file).cast(schema.SUSPECTS)] if file.is_file() else []
+        both = pa.concat_tables([*told, self._suspects()])
+        return both.sort_by([("margin", "descending"), ("id", "ascending")])
 
     def _facts(self, ledger: pa.Table) -> dict[str, Any]:
         """What the card says beside the numbers of the ledger."""

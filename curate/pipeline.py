@@ -27,6 +27,7 @@ from tamis.curate import (
     card,
     decontaminate,
     deduplicate,
+    draft,
     features,
     leak_candidates,
     near,
@@ -108,6 +109,7 @@ def _curated(
     work.warn(warning)
     work.extract()
     clock.mark("score")
+    work.held |= _leaving(recipe) & work.index_of.keys()
     if recipe.eval and recipe.eval.holdout:
         items = work.split(recipe.eval.holdout)
     if items is not None and recipe.eval and recipe.eval.limit:
@@ -137,7 +139,7 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
     # where kept rows are copied), so moved data is curated again; training and evaluation, which it does not reach, are
     # not done again. The path of the evaluation file is written nowhere: there the content counts.
     if recipe.eval:
-        del settings["eval"]["path"]
+        del settings["eval"]["path"], settings["eval"]["frozen"]
     return Stage(
         run.curate,
         fingerprint(
@@ -146,12 +148,29 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
                 "eval": data_hash(held) if held else None,
                 "recipe": settings,
                 "task": recipe.evaluate.task.kind,
+                **({"leaving": sorted(leaving)} if (leaving := _leaving(recipe)) else {}),
                 "files": [file_sha256(file) for file in _named_files(recipe)],
                 "scorers": scoring.identities(recipe),
             },
             PACKAGES,
         ),
     )
+
+
+def build_eval(recipe: Recipe, output: Path, count: int) -> dict[str, Any]:
+    """A draft of an evaluation set from the training file: `draft.draft`."""
+    return draft.draft(recipe, training_source(recipe), output, count, TWIN)
+
+
+def _leaving(recipe: Recipe) -> set[str]:
+    """Training rows that a frozen evaluation set takes out: its items, and their near-duplicates.
+
+    Raises:
+        DataError: the evaluation file is not the frozen one.
+    """
+    if recipe.eval is None or recipe.eval.frozen is None:
+        return set()
+    return draft.leaving(Path(recipe.eval.paths[0]), Path(recipe.eval.frozen))
 
 
 def _named_files(recipe: Recipe) -> list[Path]:
@@ -184,6 +203,7 @@ def write_items(run: Run, recipe: Recipe) -> None:
         DataError: the evaluation set cannot be used.
     """
     held = _eval_source(recipe)
+    _leaving(recipe)  # a frozen file that was changed is refused
     if held is None or recipe.eval is None:
         raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
     run.curate.mkdir(parents=True, exist_ok=True)
@@ -215,8 +235,9 @@ class _Clock:
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
-    columns = recipe.eval.columns or (recipe.data.columns if recipe.data else None)
-    return Source(recipe.eval.paths, recipe.eval.format, columns)
+    # a draft is written as messages, whatever the columns of the data it was drawn from are called
+    of_data = recipe.data.columns if recipe.data and recipe.eval.frozen is None else None
+    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or of_data)
 
 
 @dataclasses.dataclass
@@ -291,12 +312,17 @@ def limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
     """A subset of the items, stratified by label, the same for the same seed."""
     if limit >= len(items):
         return items
+    return items.take(pa.array(np.sort(stratified(items, seed)[:limit])))
+
+
+def stratified(items: pa.Table, seed: int) -> np.ndarray:
+    """Places of the items, (n,), such that every beginning is stratified by label; the same for the same seed."""
     n = len(items)
     pool = sample.Pool(
         items["id"].to_pylist(), np.zeros((n, 1), np.int8), np.zeros(n), np.zeros(n), items["label"].to_pylist(), {}
     )
     ranked, _ = sample.order(pool, "stratified", seed)
-    return items.take(pa.array(np.sort(ranked[:limit])))
+    return np.asarray(ranked)
 
 
 @dataclasses.dataclass
@@ -478,17 +504,18 @@ class Work:
         hashes = np.array(self.found["prompt_hash"])[rows]
         labels = [self.labels[i] for i in rows]
         self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
-        self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
+        self.rival = np.full(self.n, None, object)
+        self.agreement[rows], (self.margin[rows], self.rival[rows]) = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
         return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors", keep_axes=True)
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What its neighbours say of each label: agreement and margin."""
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
+        """What its neighbours say of each label: agreement, and what speaks against it."""
         values = self.vectors.values
-        return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
+        return agreement.label_agreement(values, labels, hashes), agreement.challenge(values, labels, hashes)
 
     def _messages(self, rows: np.ndarray) -> list[Any]:
         messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
@@ -681,6 +708,7 @@ class Work:
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
         schema.write_parquet(self.folder / "map.parquet", placed)
         schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
+        schema.write_parquet(self.folder / "suspects.parquet", self._suspects())
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)
         schema.write_json(self.folder / "funnel.json", funnel)
@@ -753,6 +781,13 @@ class Work:
                         out[name].append(value)
                 number += 1
         return pa.table(out, schema=schema.CONFLICTS)
+
+    def _suspects(self) -> pa.Table:
+        """Rows whose label is likelier another, the worst first."""
+        found = np.flatnonzero(self.margin > agreement.MARGIN).tolist()
+        found.sort(key=lambda i: (-self.margin[i], self.ids[i]))
+        columns = (self.ids, self.labels, self.rival, self.margin)
+        return pa.table([[c[i] for i in found] for c in columns], schema=schema.SUSPECTS)
 
     def _write_decontamination(self) -> None:
         settings = self.recipe.curate.decontaminate

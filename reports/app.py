@@ -22,8 +22,10 @@ PAGES = [
     ("review.py", "Review", "review"),
     ("diff.py", "Diff", "diff"),
     ("map.py", "Map", "map"),
+    ("choose.py", "Base", "base"),
     ("training.py", "Training", "training"),
     ("monitor.py", "Monitor", "monitor"),
+    ("study.py", "Study", "study"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
 ]

@@ -118,11 +118,11 @@ def _lines(folder: Folder) -> tuple[list[dict[str, Any]], int]:
 def _watched(endpoint: str, raws: list[dict[str, Any]]) -> Watched:
     checks = tuple(map(_check, raws))
     said = mapping(raws[-1].get("trend"))
-    names = dict.fromkeys([name for c in checks for name in c.measured] + (["drift"] if any_drift(checks) else []))
+    names = dict.fromkeys([name for c in checks for name in c.measured] + (["drift"] if _any_drift(checks) else []))
     return Watched(endpoint, checks, tuple(_series(name, checks, mapping(said.get(name))) for name in names))
 
 
-def any_drift(checks: tuple[Check, ...]) -> bool:
+def _any_drift(checks: tuple[Check, ...]) -> bool:
     """Whether a log was ever looked at."""
     return any(c.drift is not None for c in checks)
 
