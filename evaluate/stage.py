@@ -83,7 +83,7 @@ def evaluate_arm(
     for id in task.metrics:
         _known(id)  # a misspelt one must not be found after hours of answering
     asked = items_of(items, task)
-    setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
+    setting = Setting(run, recipe, arm, asked, reader_for(task, items, train_rows), train_rows)
     done: dict[str, Any] = {}
     waiting: list[tuple[str | SystemSpec, Stage]] = []
     for spec in systems:
@@ -107,6 +107,15 @@ def evaluate_arm(
             write_metrics(Evidence(arm, name_of(spec), evidence.folder), recipe)
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
+
+
+def reader_for(task: Task, items: pa.Table, train_rows: pa.Table | None) -> Reader:
+    """What reads answers to these items: its labels are those of the items and of the training rows.
+
+    Raises:
+        DataError: the evaluation set cannot be used.
+    """
+    return Reader.of(task, items_of(items, task), _labels(train_rows, task))
 
 
 def _labels(train_rows: pa.Table | None, task: Task) -> list[str]:

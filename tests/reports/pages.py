@@ -16,6 +16,7 @@ PAGES = [
     "diff",
     "map",
     "training",
+    "monitor",
     "study",
     "choose",
     "runs",

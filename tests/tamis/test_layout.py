@@ -21,6 +21,7 @@ ON_TOP = {
     "arm_table",
     "growth",
     "monitor",
+    "traffic",
     "choose",
     "choose_facts",
     "choose_answer",
