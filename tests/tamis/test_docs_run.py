@@ -28,8 +28,8 @@ ELSEWHERE = {
     "tamis compare": ("it trains models", "tests/tamis/test_methods.py"),
     "tamis study": ("it trains models", "tests/tamis/test_study.py"),
     "tamis choose": ("it trains models", "tests/tamis"),
-    "tamis gate": ("it needs a model's answers", "tests/tamis/test_loop.py"),
-    "tamis promote": ("it needs a model's answers", "tests/tamis/test_cli.py"),
+    "tamis gate": ("it needs a model's answers", "tests/evaluate/test_gate_command.py"),
+    "tamis promote": ("it needs a model's answers", "tests/evaluate/test_gate_command.py"),
     "tamis export": ("it needs a trained model", "tests/tamis/test_export_alone.py"),
     "tamis monitor": ("it needs a served model", "tests/tamis/test_monitor.py"),
     "tamis demo": ("it trains two models", "tests/tamis/test_install.py"),
@@ -67,7 +67,10 @@ def test_a_line_is_run_here_or_says_why_not(page, line):
     if not runs_here(line):
         kind = elsewhere(line)
         assert kind is not None, "neither run here nor marked with why not"
-        assert (ROOT / ELSEWHERE[kind][1]).exists()
+        there = ROOT / ELSEWHERE[kind][1]
+        assert there.exists()
+        if kind.startswith("tamis ") and there.is_file():
+            assert f'"{kind.split()[1]}"' in there.read_text(encoding="utf-8"), "that test does not type it"
 
 
 @pytest.fixture
