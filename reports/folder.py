@@ -82,6 +82,10 @@ class Folder:
         return f"tamis gate {_quoted(self.run.path)}"
 
     @property
+    def rechoose(self) -> str:
+        return f"tamis choose {_quoted(self.run.path)}"
+
+    @property
     def reproduce(self) -> str:
         """The command that makes this run again somewhere else."""
         path = _quoted(self.run.path)

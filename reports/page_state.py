@@ -138,7 +138,9 @@ def signature(run: Run) -> tuple[float, ...]:
     """When the files that a view is made of were last written."""
     files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json", run.curate / "ledger.parquet"]
     files += [run.path / kind / "result.json" for kind in TITLES]
+    files.append(run.path / "choose" / "result.json")
     files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
+    files += [run.path / home / "result.json" for home in ("study", "proxy")]
     files += [*sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")), run.curate / "eval.parquet"]
     return tuple(f.stat().st_mtime for f in files if f.exists())
 

@@ -106,6 +106,8 @@ class SystemsView:
     pairs: tuple[PairRow, ...]
     spending: tuple[str, ...] = ()
     """What each system costs a month and where an API stops being cheaper, a sentence each."""
+    looks: int = 0
+    """Systems that were evaluated on these items so far, in this run and those beside it."""
 
     @property
     def several_arms(self) -> bool:
@@ -174,6 +176,7 @@ def systems_view(raw: dict[str, Any], candidate: str, baseline: str) -> SystemsV
         systems=tuple(sorted(systems, key=lambda s: ("candidate", "baseline", "other").index(s.role))),
         pairs=pairs,
         spending=tuple(t for t in mapping(raw.get("spending")).get("lines") or () if isinstance(t, str)),
+        looks=whole(mapping(raw.get("looks")).get("looks")) or 0,
     )
 
 

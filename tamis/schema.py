@@ -224,6 +224,17 @@ CELLS = pa.schema(
     ]
 )
 
+# A study: how often a row is chosen again from other samples of the rows, by method and size.
+STABILITY = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("size", pa.int32(), nullable=False),
+        pa.field("chosen", pa.bool_(), nullable=False),  # from the whole pool, with the recipe's own seed
+        pa.field("inclusion", pa.float64()),  # null where no sample held it
+    ]
+)
+
 
 def jsonable(value: Any) -> Any:
     """`value` with non-finite floats written as `{"value": null, "state": ...}`; JSON has no NaN and no infinity."""

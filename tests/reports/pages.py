@@ -6,7 +6,21 @@ from streamlit.testing.v1 import AppTest
 
 from tamis.reports.launch import APP, ROOT_VARIABLE
 
-PAGES = ["overview", "compare", "examples", "slices", "curation", "review", "diff", "map", "training", "runs", "method"]
+PAGES = [
+    "overview",
+    "compare",
+    "examples",
+    "slices",
+    "curation",
+    "review",
+    "diff",
+    "map",
+    "training",
+    "study",
+    "choose",
+    "runs",
+    "method",
+]
 
 
 def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:

@@ -1,12 +1,10 @@
 """What `tamis sweep` and `tamis compare` found is in the report and in the app, number by number."""
 
-import inspect
 import json
 
 import pytest
 from pages import html_of, opened
 
-from tamis import arm_table, methods, sweep
 from tamis.reports import written_numbers as written
 from tamis.reports.markdown import markdown
 from tamis.reports.page_html import LARGEST, page, write_html
@@ -43,7 +41,7 @@ SWEEP = {
 COMPARE = {
     "metric": "accuracy", "reference": "qlora", "items": 200, "general": 300,
     "rows": [
-        row("base", 0.06, -0.87, p_holm=6e-6, train_s=None, tokens_per_s=None),
+        row("base", 0.06, -0.87, train_s=None, tokens_per_s=None),
         row("qlora", 0.93, None, cost=0.0123, forgetting=interval(0.052, 0.01, "bits/byte")),
         row("full", 0.91, -0.02, told_apart=False, forgetting=interval(0.351, 0.01, "bits/byte")),
     ],
@@ -91,13 +89,6 @@ def test_report_and_pages_show_every_number_of_both_files(monkeypatch, tried):
         assert "0.031" in text, "Holm's p-value"
         assert "$0.0123" in text
         assert "+0.351 bits/byte" in text or "+0.351" in text, "forgetting"
-
-
-def test_the_page_is_valid_with_them(tried):
-    html5lib = pytest.importorskip("html5lib", reason="the validating parser: pip install html5lib")
-    text = page(load(tried))
-    html5lib.HTMLParser(strict=True).parse(text)
-    assert "&lt; 0.001" in text
 
 
 def test_what_is_told_apart_is_marked_and_what_is_not_is_not(tried):
@@ -157,10 +148,3 @@ def test_a_redacted_report_keeps_the_numbers_and_loses_paths_and_people(tried):
     text = page(redacted(load(tried)))
     assert "anna" not in text
     assert written.share(0.93) in text
-
-
-def test_what_the_real_commands_write_is_what_is_read():
-    """Both commands write the rows of `tamis.arm_table.rows_of`, and beside them what is read here."""
-    sources = {arm_table.rows_of: row("x", 0.5, 0.1), sweep.sweep: SWEEP, methods.compare: COMPARE}
-    for function, raw in sources.items():
-        assert [name for name in raw if f'"{name}":' not in inspect.getsource(function)] == []
