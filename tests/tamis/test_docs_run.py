@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tamis.cli import app
+from tamis.evaluate.policy import load_policy
 from tamis.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,7 @@ ELSEWHERE = {
     "tamis promote": ("it needs a model's answers", "tests/evaluate/test_gate_command.py"),
     "tamis export": ("it needs a trained model", "tests/tamis/test_export_alone.py"),
     "tamis monitor": ("it needs a served model", "tests/tamis/test_monitor.py"),
+    "tamis import": ("it takes what another tool measured", "tests/evaluate/test_interchange.py"),
     "tamis demo": ("it trains two models", "tests/tamis/test_install.py"),
     "sh ": ("it serves a model", "tests/tamis/test_monitor_served.py"),
     "PORT=": ("it serves a model", "tests/tamis/test_monitor_served.py"),
@@ -109,11 +111,16 @@ YAML = [
 
 
 @pytest.mark.parametrize(("page", "body"), YAML)
-def test_a_piece_of_a_recipe_is_accepted(page, body):
+def test_a_piece_of_a_recipe_or_policy_is_accepted(page, body, tmp_path):
     piece = yaml.safe_load(body)
-    if page.endswith("gate-in-ci.md"):
-        pytest.skip("a policy and a job: tests/tamis/test_gate_guide.py takes both")
-    Recipe.check({"name": "x", "data": {"path": "x.jsonl"}} | piece)
+    if "jobs" in piece:
+        pytest.skip("a job: tests/tamis/test_gate_guide.py runs what it says")
+    elif "gates" in piece:
+        whole = {"version": 1, "evidence": {"candidate": "tuned", "baseline": "base"}} | piece
+        (tmp_path / "policy.yaml").write_text(yaml.safe_dump(whole))
+        assert len(load_policy(tmp_path / "policy.yaml").gates) == len(piece["gates"])
+    else:
+        Recipe.check({"name": "x", "data": {"path": "x.jsonl"}} | piece)
 
 
 def test_there_is_no_block_of_a_kind_that_nobody_looks_at():
