@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, engine, schema
+from tamis import embed, engine, run_vectors, schema
 from tamis.curate import (
     agreement,
     card,
@@ -82,14 +82,30 @@ def curate(
     if stage.complete():
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
     decisions = review.load(recipe.curate.annotations)
+    with stage.apart() as stage:
+        summary = _curated(stage, recipe, source, held, decisions, quiet, morsel, partitions)
+    return {**summary, "skipped": False}
+
+
+def _curated(
+    stage: Stage,
+    recipe: Recipe,
+    source: Source,
+    held: Source | None,
+    decisions: review.Review,
+    quiet: bool,
+    morsel: int,
+    partitions: int | None,
+) -> dict[str, Any]:
+    folder = stage.folder
     stage.begin()
-    clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
+    clock = _Clock(Progress(folder, "curate", len(STEPS), "steps", quiet))
     people = People.of(recipe, [source, held])
-    read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
-    card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
+    read = read_records(source, folder / "records", editing=people.rows.editing(decisions.labels))
+    card.refuse_forbidden(folder, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
-    work = Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    items, warning = _items(recipe, held, folder, people.items) if held else (None, None)
+    work = Work(recipe, folder, read, items, morsel, partitions, people, decisions)
     work.warn(warning)
     work.extract()
     clock.mark("score")
@@ -109,10 +125,10 @@ def curate(
     work.select()
     clock.mark("select")
     if items is not None:
-        schema.write_parquet(run.curate / "eval.parquet", items)
+        schema.write_parquet(folder / "eval.parquet", items)
     summary = work.write(clock.seconds)
     stage.finish(rows=summary["read"], kept=summary["kept"])
-    return {**summary, "skipped": False}
+    return summary
 
 
 def stage_of(run: Run, recipe: Recipe) -> Stage:
@@ -296,12 +312,17 @@ def limited(items: pa.Table, limit: int, seed: int) -> pa.Table:
     """A subset of the items, stratified by label, the same for the same seed."""
     if limit >= len(items):
         return items
+    return items.take(pa.array(np.sort(stratified(items, seed)[:limit])))
+
+
+def stratified(items: pa.Table, seed: int) -> np.ndarray:
+    """Places of the items, (n,), such that every beginning is stratified by label; the same for the same seed."""
     n = len(items)
     pool = sample.Pool(
         items["id"].to_pylist(), np.zeros((n, 1), np.int8), np.zeros(n), np.zeros(n), items["label"].to_pylist(), {}
     )
     ranked, _ = sample.order(pool, "stratified", seed)
-    return items.take(pa.array(np.sort(ranked[:limit])))
+    return np.asarray(ranked)
 
 
 @dataclasses.dataclass
@@ -452,7 +473,7 @@ class Work:
             self.items["id"].to_pylist(),
             np.array(self.items["component"]),
             self.index,
-            embedder=embed.choose(self.recipe.embedder, 0, english),
+            embedder=embed.choose(self.recipe.embedder, np.zeros(0), english),
             fdr=fdr,
             cache=cache_folder() / "vectors",
         )
@@ -475,25 +496,26 @@ class Work:
         self.prompts, self.answers = self.prompts.take(rows), self.answers.take(rows)
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
-        count = self.prompts.distinct() if self.recipe.embedder == "auto" else 0
-        self.embedder = embed.choose(self.recipe.embedder, count, english)
+        lengths = self.prompts.distinct_lengths() if self.recipe.embedder == "auto" else np.zeros(0)
+        self.embedder = embed.choose(self.recipe.embedder, lengths, english)
         self.warn(features.foreign(self.embedder, tongues))
         self.vectors = self._vectors()
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
         labels = [self.labels[i] for i in rows]
         self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
-        self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
+        self.rival = np.full(self.n, None, object)
+        self.agreement[rows], (self.margin[rows], self.rival[rows]) = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
-        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors", keep_axes=True)
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What its neighbours say of each label: agreement and margin."""
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
+        """What its neighbours say of each label: agreement, and what speaks against it."""
         values = self.vectors.values
-        return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
+        return agreement.label_agreement(values, labels, hashes), agreement.challenge(values, labels, hashes)
 
     def _messages(self, rows: np.ndarray) -> list[Any]:
         messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
@@ -679,11 +701,14 @@ class Work:
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
+        if self.vectors.axes is not None:
+            self.vectors.axes.save(self.folder / run_vectors.AXES)
         schema.write_parquet(self.folder / "seen.parquet", self.found.select(features.SEEN))
         at = places(self.vectors.values, self.recipe.seed_for("map"))
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
         schema.write_parquet(self.folder / "map.parquet", placed)
         schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
+        schema.write_parquet(self.folder / "suspects.parquet", self._suspects())
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)
         schema.write_json(self.folder / "funnel.json", funnel)
@@ -756,6 +781,13 @@ class Work:
                         out[name].append(value)
                 number += 1
         return pa.table(out, schema=schema.CONFLICTS)
+
+    def _suspects(self) -> pa.Table:
+        """Rows whose label is likelier another, the worst first."""
+        found = np.flatnonzero(self.margin > agreement.MARGIN).tolist()
+        found.sort(key=lambda i: (-self.margin[i], self.ids[i]))
+        columns = (self.ids, self.labels, self.rival, self.margin)
+        return pa.table([[c[i] for i in found] for c in columns], schema=schema.SUSPECTS)
 
     def _write_decontamination(self) -> None:
         settings = self.recipe.curate.decontaminate

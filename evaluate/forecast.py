@@ -7,6 +7,7 @@ import dataclasses
 from tamis.endpoint import require_consent
 from tamis.errors import RecipeError
 from tamis.evaluate import judging
+from tamis.evaluate.prompting import MAX_SHOTS
 from tamis.evaluate.remote import endpoint_of
 from tamis.evaluate.systems import name_of
 from tamis.recipe import Judge, Recipe, SystemSpec
@@ -53,7 +54,9 @@ def asking(recipe: Recipe, lengths: list[int]) -> list[Asking]:
             target = endpoint_of(spec)
             repeated = min(evaluate.again, len(lengths))
             requests = len(lengths) + repeated + timed + evaluate.load.questions + 1  # one asks if anybody is there
-            sent, made = round(requests * each), requests * evaluate.task.answer_tokens
+            shots = MAX_SHOTS if spec.prompt == "best" else 0
+            sent = round(requests * (each + shots * (each + evaluate.task.answer_tokens)))
+            made = requests * evaluate.task.answer_tokens
             prices = (spec.input_per_million, spec.output_per_million)
             money = None if None in prices else (sent * (prices[0] or 0) + made * (prices[1] or 0)) / 1e6
             found.append(Asking(spec.name, target.host, requests, sent + made, money, not target.local))

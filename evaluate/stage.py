@@ -24,7 +24,16 @@ from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
 from tamis.evaluate.measure import absolute, of_answers
 from tamis.evaluate.metrics import Answers
-from tamis.evaluate.systems import ARM_BOUND, Reply, Setting, System, Workshop, name_of, needs_model
+from tamis.evaluate.systems import (
+    ARM_BOUND,
+    Reply,
+    Setting,
+    System,
+    Workshop,
+    bound_to_arm,
+    name_of,
+    needs_model,
+)
 from tamis.evaluate.task import Item, Reader, items_of
 from tamis.prompt import expected
 from tamis.recipe import Recipe, SystemSpec, Task
@@ -127,16 +136,31 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
         "task": recipe.evaluate.task.model_dump(mode="json") | {"metrics": []},
         "latency": recipe.evaluate.latency.model_dump(mode="json"),
         "seed": recipe.seed,
-        "system": name or spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"}),  # type: ignore[union-attr]
+        "system": name or _told(spec),  # type: ignore[arg-type]
     }
     if recipe.evaluate.again:
         inputs["again"] = recipe.evaluate.again
-    if name in (*ARM_BOUND, "base-best") and name not in ("tuned", "merged"):
+    if _needs_rows(spec):
         inputs["training"] = _rows_sha(setting.train_rows)
         inputs["embedder"] = recipe.embedder
     if needs_model(spec):
         inputs |= _weights(spec, setting)
-    return fingerprint(inputs, MODEL_PACKAGES if needs_model(spec) else BASELINE_PACKAGES)
+    whole = isinstance(spec, SystemSpec) and spec.tuned
+    return fingerprint(inputs, MODEL_PACKAGES if needs_model(spec) or whole else BASELINE_PACKAGES)
+
+
+def _told(spec: SystemSpec) -> dict[str, Any]:
+    """What of a specification can change an answer; keys that came later count where they are used."""
+    told = spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"})
+    later = {"prompt": "plain", "quantisation": None, "encoder": None, "tuned": False}
+    return {key: value for key, value in told.items() if key not in later or value != later[key]}
+
+
+def _needs_rows(spec: str | SystemSpec) -> bool:
+    """Whether a system is fitted on the training rows, or shown some of them."""
+    if isinstance(spec, str):
+        return spec in (*ARM_BOUND, "base-best") and spec not in ("tuned", "merged")
+    return spec.prompt == "best" or spec.encoder is not None
 
 
 def _weights(spec: str | SystemSpec, setting: Setting) -> dict[str, Any]:
@@ -235,6 +259,44 @@ def _again(system: System, setting: Setting, samples: pa.Table) -> dict[str, Any
     return again.asked_again(system, setting.items, first, setting.reader, count, seed)
 
 
+def time_requests(
+    run: Run,
+    recipe: Recipe,
+    arm: str,
+    items: pa.Table,
+    train_rows: pa.Table | None,
+    spec: SystemSpec,
+    *,
+    quiet: bool = False,
+) -> Path:
+    """Time requests to one system, one at a time, without asking it the items; not again if that is done.
+
+    Returns:
+        The folder in `run` that holds `requests.parquet` (`schema.REQUESTS`).
+
+    Raises:
+        RecipeError, StageFailed: the system cannot be made, or does not answer.
+    """
+    task, latency = recipe.evaluate.task, recipe.evaluate.latency
+    asked = items_of(items, task)
+    setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
+    stage = Stage(run.evaluate(arm, spec.name), _fingerprint(spec, setting))
+    if stage.complete():
+        return stage.folder
+    with Workshop(setting) as workshop:
+        system = workshop.make(spec)
+        stage.begin()
+        progress = Progress(stage.folder, f"time {arm}", latency.warmup + latency.requests, "requests", quiet)
+        try:
+            system.prepare(asked)
+            table = timing.measure(system, asked, latency, recipe.seed_for("evaluate.latency"), progress.update)
+        finally:
+            system.close()
+    write_parquet(stage.folder / "requests.parquet", table)
+    stage.finish(requests=len(table))
+    return stage.folder
+
+
 def _where(spec: str | SystemSpec) -> str:
     return str(spec.endpoint or spec.model) if isinstance(spec, SystemSpec) else spec
 
@@ -299,7 +361,7 @@ def _about(
         "system": name_of(spec),
         "arm": setting.arm,
         "kind": setting.reader.kind,
-        "uses_arm": isinstance(spec, str) and spec in ARM_BOUND,
+        "uses_arm": bound_to_arm(spec),
         "items": len(setting.items),
         "eval_set_sha256": eval_sha256(setting.items),
         "prompt_sha256": json_sha256(prompts),

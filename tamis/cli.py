@@ -158,8 +158,8 @@ def curate(
         )
     recipe = _reviewed(recipe, folder)
     with folder.lock():
-        loop.write_down(folder, recipe)
-        found = work(folder, recipe, quiet=quiet)
+        with loop.written_down(folder, recipe):
+            found = work(folder, recipe, quiet=quiet)
         if output is not None:
             import pyarrow.compute as pc
             import pyarrow.parquet as pq
@@ -475,7 +475,10 @@ def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
     lines = [f"{marked} is what the model learns to say; the rest is what it is told"]
     for row in rows:
         lines += ["", f"-- {row['heading']}", painted(row["segments"], colour=colour)]
-    _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    if as_json:
+        _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    else:  # painted: what the rows hold is written out already, and the colours are ours
+        print("\n".join(lines))
 
 
 def _minutes(seconds: float) -> str:
@@ -506,7 +509,8 @@ def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, a
 
     recipe = Recipe.load(Path(generate.__file__).with_name("demo_recipe.yaml"))
     arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
-    _work_through(recipe, Run(run or Path("runs") / "demo"), arms, quiet, dry_run, as_json)
+    folder = Run(run or Path("runs") / "demo")
+    _work_through(_reviewed(recipe, folder), folder, arms, quiet, dry_run, as_json)
 
 
 @app.command()
@@ -612,6 +616,24 @@ def study(
     grid, lines = study_words.closing(found)
     _answer(found, [*_columns(grid), *lines], as_json)
     raise typer.Exit(int(ExitCode.DONE if found["settled"] else ExitCode.INCONCLUSIVE))
+
+
+@app.command()
+def choose(
+    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Which base model? Ruled out by constraint, then asked your items by halving; a recipe with it is written."""
+    from tamis import choose as work
+    from tamis import choose_words
+
+    with _curated(recipe, run, quiet, dry_run) as (settings, folder):
+        if dry_run:
+            told = work.forecast(folder, settings)
+            _answer(told, choose_words.foretold(told), as_json)
+            return
+        found = work.choose(folder, settings, quiet=quiet)
+    grid, lines = choose_words.closing(found)
+    _answer(found, [*_columns(grid), *lines], as_json)
 
 
 @contextlib.contextmanager

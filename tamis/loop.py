@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,14 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
     """
     from tamis.curate.pipeline import curate, write_items
 
-    write_down(run, recipe)
-    draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
-    schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
-    if recipe.data is None:
-        write_items(run, recipe)
-        return None
-    _note(quiet, "curate")
-    funnel = curate(run, recipe, quiet=quiet)
+    with written_down(run, recipe):
+        draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
+        schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
+        if recipe.data is None:
+            write_items(run, recipe)
+            return None
+        _note(quiet, "curate")
+        funnel = curate(run, recipe, quiet=quiet)
     if not funnel["kept"]:
         reasons = [f"{reason} {n:,}" for dropped in funnel["dropped"].values() for reason, n in dropped.items()]
         raise DataError(
@@ -97,6 +98,21 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
             hint=f"tamis why {run.path} FILE:LINE tells what took a row",
         )
     return funnel
+
+
+@contextlib.contextmanager
+def written_down(run: Run, recipe: Recipe) -> Iterator[None]:
+    """Keep the recipe in the run folder. What it says is undone where the rows are still those of the recipe before."""
+    files = (run.recipe_file, run.path / "arms.json", run.verdict, run.report / JUNIT)
+    before = {f: f.read_bytes() for f in files if f.is_file()}
+    write_down(run, recipe)
+    try:
+        yield
+    except Exception:
+        if (run.curate / "stage.json").is_file():
+            for file, text in before.items():
+                schema.write_atomic(file, text)
+        raise
 
 
 def write_down(run: Run, recipe: Recipe) -> None:
@@ -348,11 +364,11 @@ def evaluate(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: boo
         A summary per system and arm.
     """
     from tamis.evaluate.stage import evaluate_arm
-    from tamis.evaluate.systems import ARM_BOUND
+    from tamis.evaluate.systems import bound_to_arm
 
     items, found = eval_items(run), []
     for arm in arms:
-        systems = [s for s in recipe.evaluate.systems if arm == arms[0] or s in ARM_BOUND]
+        systems = [s for s in recipe.evaluate.systems if arm == arms[0] or bound_to_arm(s)]
         _note(quiet, f"evaluate {arm.name}: {', '.join(s if isinstance(s, str) else s.name for s in systems)}")
         rows = rows_of(run, arm) if recipe.data else None
         found += evaluate_arm(run, recipe, arm.name, items, rows, systems, quiet=quiet)["systems"].values()

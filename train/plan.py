@@ -23,6 +23,9 @@ BATCHES = (16, 8, 4)  # LoRA pays more for large batches than full tuning: stay 
 # Shorter runs end before they have learnt: on 300 rows of CLINC150 at a rate of 5e-4, 57 steps reached an accuracy of
 # 0.80 and 114 steps 0.93 (3 epochs each, 30 intents, 240 test items, SmolLM2-135M).
 ENOUGH_STEPS = 100
+FRAGMENTATION = 1.05
+# Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
+FIXED = {"cuda": 1.2e9, "cpu": 0.9e9}
 CONTEXT_CAP = 4096  # tokens; `auto` never plans longer rows than this without being asked
 
 
@@ -150,7 +153,7 @@ class Memory:
     @property
     def total(self) -> float:
         parts = self.weights + self.adapters + self.activations + self.transients + self.logits + self.fixed
-        return 1.05 * parts  # 5 %: fragmentation
+        return FRAGMENTATION * parts
 
 
 def memory(
@@ -199,9 +202,7 @@ def memory(
     # On a GPU TRL folds the logits tile by tile; on a CPU the labelled ones are built: value, softmax, gradient
     tiles = min(labelled, 4096) * 32768 * 2.0
     logits = tiles if device == "cuda" else 12.0 * labelled * shape.vocabulary
-    # Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
-    fixed = 1.2e9 if device == "cuda" else 0.9e9
-    return Memory(weights, adapters, activations, transients, logits, fixed)
+    return Memory(weights, adapters, activations, transients, logits, FIXED[device])
 
 
 def weight_bytes(shape: Shape, quantisation: Quantisation, width: int) -> float:

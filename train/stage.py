@@ -82,7 +82,7 @@ def train_arm(run: Run, recipe: Recipe, arm: str, rows: pa.Table, *, quiet: bool
         folder=stage.folder,
         seed=recipe.seed_for("train"),
         held_out=held_out,
-        on_step=lambda step, steps: progress.update(step),
+        on_step=lambda step, steps, note: progress.update(step, note),
     )
     with _noting_peak(plan):
         plan, done = train_within_memory(work, plan, recipe.train, _shape(model, recipe), usable, stage.folder)
