@@ -120,13 +120,12 @@ def ask(run: Path, rows: int) -> str:
         name: np.median([seconds(lambda i=i, name=name: why.fate(ledger, str(known[name][i]))) for i in some])
         for name in ("id", "key")
     }
-    command = [sys.executable, "-m", "tamis.cli", "why", str(run)]
-    whole = np.median(
-        [
-            seconds(lambda i=i: subprocess.run([*command, str(known["id"][i])], check=True, stdout=subprocess.DEVNULL))
-            for i in some[:5]
-        ]
-    )
+
+    def asked(i: int) -> object:
+        command = [sys.executable, "-m", "tamis.cli", "why", str(run), str(known["id"][i])]
+        return subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    whole = np.median([seconds(lambda i=i: asked(i)) for i in some[:5]])
     return (
         f"why by id {took['id'] * 1e3:.0f} ms, by the user's key {took['key'] * 1e3:.0f} ms; the command {whole:.2f} s"
     )
