@@ -99,7 +99,7 @@ _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 # A word may lose a letter by accident from this length on: in shorter ones another word comes out (cost, coast).
 LOSES = 6
 # A slip that recurs: of the pairs of words in T0, CLINC150 and GSM8K that an exchange of letters makes, these limits
-# leave seven, all a word and its slip (benchmarks/opposites.md). At 100 times and four letters so are cups and cpus.
+# leave six, all a word and its slip (benchmarks/opposites.md). At 100 times and four letters so are cups and cpus.
 RECURS, RECURS_LENGTH = 200, 5
 _EDGE = 20  # words at either end of a prompt in which frames are looked for
 
