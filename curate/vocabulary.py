@@ -12,7 +12,7 @@ from tamis.curate.normal import words
 from tamis.curate.texts import Texts
 
 _BLOCK = 1 << 14  # texts at a time
-_REMEMBERED = 1 << 19  # pieces whose words are kept from one block to the next
+_REMEMBERED = 1 << 18  # pieces whose words are kept from one block to the next
 
 
 def occurrences(texts: Sequence[str] | Texts) -> collections.Counter[str]:
