@@ -116,7 +116,7 @@ def prepare(options: argparse.Namespace) -> None:
     (folder / "counted.json").write_text(json.dumps({"tokens": forecast.tokens, "trained": forecast.trained_tokens}))
     if options.our_labels:
         labelled = label_table(resolve(options.model), asked, rows, 4096)
-        lines = [{"input_ids": r.input_ids, "completion_mask": [int(x >= 0) for x in r.labels]} for r in labelled]
+        lines = [{"input_ids": row.input_ids, "labels": row.labels} for row in labelled]
     else:
         turns = [conversation(r["messages"], r["label"], asked.evaluate.task) for r in rows.to_pylist()]
         lines = [{"prompt": t[:-1], "completion": t[-1:]} for t in turns]
