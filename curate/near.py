@@ -21,7 +21,7 @@ SHINGLE = 5
 BANDS, ROWS = 16, 6
 # A bucket above this size (a template, a thousand copies) is compared with its first rows only, not all with all.
 BUCKET = 256
-_CHUNK = 1 << 18  # characters hashed at a time
+_CHUNK = 1 << 15  # characters hashed at a time: what a processor's cache holds of them
 _ROUNDS = 16  # throws of every shingle before the empty places of short texts are filled one by one
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -96,17 +96,22 @@ def _sketch(hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """
     places = BANDS * ROWS
     flat = np.full(len(counts) * places, _EMPTY)
-    owners = np.repeat(np.arange(len(counts)), counts)
+    owners = np.repeat(np.arange(len(counts)) * places, counts)
     for turn in range(_ROUNDS):
         thrown = _mix(hashes + np.uint64(turn * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF))
-        place = ((thrown >> np.uint64(32)) * np.uint64(places)) >> np.uint64(32)
+        place = owners + (((thrown >> np.uint64(32)) * np.uint64(places)) >> np.uint64(32)).view(np.int64)
         value = (thrown & np.uint64(0xFFFFFFFF)) | np.uint64(turn << 32)
-        np.minimum.at(flat, owners * places + place.astype(np.int64), value)
-        open_ = (flat.reshape(-1, places) == _EMPTY).any(1)[owners]
-        hashes, owners = hashes[open_], owners[open_]
-        if not len(owners):
+        if turn:  # most places are taken by then
+            free = np.flatnonzero(flat[place] == _EMPTY)
+            place, value = place[free], value[free]
+        np.minimum.at(flat, place, value)
+        open_ = (flat.reshape(-1, places) == _EMPTY).any(1)
+        if not open_.any():
             return flat.reshape(-1, places)
+        kept = open_[owners // places]
+        hashes, owners = hashes[kept], owners[kept]
     numbers = flat.reshape(-1, places)
+    owners //= places
     first = np.flatnonzero(np.concatenate([[True], np.diff(owners) != 0]))
     texts = owners[first]
     for k in range(places):

@@ -34,25 +34,24 @@ class Baseline:
     predict: Predict
 
     @classmethod
-    def fit(cls, name: str, setting: Setting) -> Baseline:
+    def fit(cls, name: str, setting: Setting, encoder: str | None = None) -> Baseline:
         """Fit a baseline on the arm's training rows.
+
+        Args:
+            name: `majority`, `nearest` or `linear`.
+            setting: its training rows, labels and seed count.
+            encoder: what embeds the texts; None: the recipe's embedder.
 
         Raises:
             RecipeError: the task is not to classify, or the training rows are not known.
         """
-        if setting.reader.kind != "classify":
-            raise RecipeError(
-                f"the baseline {name!r} answers with labels only",
-                where="evaluate.systems",
-                why=f"evaluate.task.kind is {setting.reader.kind}",
-                hint=f"leave {name!r} out",
-            )
-        texts, labels = _training(name, setting)
+        require_labels(name, setting)
+        texts, labels = training(name, setting)
         seed = setting.recipe.seed_for("evaluate.baselines")
         if name == "majority":
             top = max(sorted(set(labels)), key=collections.Counter(labels).__getitem__)
             return cls(name, {"label": top, "rows": len(labels)}, lambda asked: [top] * len(asked))
-        embed, about = embedder(setting, texts)
+        embed, about = embedder(setting, texts, encoder)
         known = embed(texts)
         predict = _nearest(known, labels, embed) if name == "nearest" else _linear(known, labels, embed, seed)
         return cls(name, {**about, "rows": len(labels)}, predict)
@@ -100,7 +99,27 @@ class Baseline:
         """Nothing to free."""
 
 
-def _training(name: str, setting: Setting) -> tuple[list[str], list[str]]:
+def require_labels(name: str, setting: Setting) -> None:
+    """Refuse tasks whose answers are no labels.
+
+    Raises:
+        RecipeError: the task is not to classify.
+    """
+    if setting.reader.kind != "classify":
+        raise RecipeError(
+            f"the baseline {name!r} answers with labels only",
+            where="evaluate.systems",
+            why=f"evaluate.task.kind is {setting.reader.kind}",
+            hint=f"leave {name!r} out",
+        )
+
+
+def training(name: str, setting: Setting) -> tuple[list[str], list[str]]:
+    """Texts and labels of the arm's training rows.
+
+    Raises:
+        RecipeError: there are none.
+    """
     task = setting.recipe.evaluate.task
     rows = [] if setting.train_rows is None else setting.train_rows.select(["messages", "label"]).to_pylist()
     pairs = [(prompt_of(r["messages"]), expected(r["messages"], r["label"], task)) for r in rows]
@@ -120,14 +139,16 @@ def _reply(item: Item, label: str) -> Reply:
     return Reply(item.text, digest, label)
 
 
-def embedder(setting: Setting, training: list[str]) -> tuple[Callable[[Sequence[str]], Any], dict[str, Any]]:
+def embedder(
+    setting: Setting, training: list[str], encoder: str | None = None
+) -> tuple[Callable[[Sequence[str]], Any], dict[str, Any]]:
     """Unit vectors of texts, and what made them: a sentence encoder, else character TF-IDF.
 
     `auto` goes by language, as in curation. Character TF-IDF, fitted on the training rows, stands in for `lsa`: the
     reduction would have to be fitted on rows it is then tested on.
     """
     english = sum((i.language or "en") == "en" for i in setting.items) / len(setting.items)
-    name = choose(setting.recipe.embedder, len(training), english)
+    name = choose(encoder or setting.recipe.embedder, len(training), english)
     if name != "lsa":
         return lambda texts: embed(list(texts), name), {"embedder": name}
     from sklearn.feature_extraction.text import TfidfVectorizer

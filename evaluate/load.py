@@ -23,7 +23,7 @@ import pyarrow as pa
 from tamis import endpoint as wire
 from tamis.errors import StageFailed, require
 from tamis.evaluate import from_guidellm, levels, timing
-from tamis.evaluate.remote import endpoint_of
+from tamis.evaluate.remote import asked_as, endpoint_of
 from tamis.evaluate.systems import Setting
 from tamis.recipe import Load, SystemSpec
 from tamis.run import fingerprint
@@ -84,7 +84,7 @@ def _fingerprint(spec: SystemSpec, setting: Setting) -> str:
     asked = [[i.id, i.messages] for i in setting.items]
     inputs = {
         "items": asked,
-        "endpoint": [spec.endpoint, spec.model],
+        "endpoint": [spec.endpoint, spec.model, *([] if spec.prompt == "plain" else [spec.prompt])],
         "load": setting.recipe.evaluate.load.model_dump(mode="json"),
         "tokens": setting.recipe.evaluate.task.answer_tokens,
         "seed": setting.recipe.seed,
@@ -115,7 +115,8 @@ def _report(profile: dict[str, Any], count: int, spec: SystemSpec, setting: Sett
         rows = timing.drawn(
             setting.items, count * (load.requests + load.warmup), setting.recipe.seed_for("evaluate.load")
         )
-        lines = (json.dumps({"messages": item.messages}, ensure_ascii=False) + "\n" for item in rows)
+        turns = asked_as(spec, setting)
+        lines = (json.dumps({"messages": turns(item)}, ensure_ascii=False) + "\n" for item in rows)
         (place / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
         (place / "scenario.json").write_text(json.dumps(scenario(profile, target, setting)), encoding="utf-8")
         limit = STARTING_S + count * (load.max_seconds + target.timeout_s + DRAINING_S)

@@ -14,6 +14,7 @@ from tamis.recipe import Task
 
 MAX_SHOTS = 32  # one of each label up to here; more cost seconds of prefix and, at 135M parameters, gain nothing
 CALIBRATION_ROWS = 64  # rows the base's label likelihoods are calibrated on: four seconds on two cores
+FEW_CALIBRATION_ROWS = 16  # where models are chosen between
 FREE_SHOTS = 4  # for tasks without labels
 
 

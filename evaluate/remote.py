@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tamis import endpoint as wire
+from tamis.evaluate import prompting
 from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
 from tamis.evaluate.task import Item
 from tamis.recipe import SystemSpec
@@ -19,6 +20,14 @@ def endpoint_of(spec: SystemSpec) -> wire.Endpoint:
     return wire.Endpoint(spec.endpoint, spec.model or "", spec.key_env, spec.concurrency)
 
 
+def asked_as(spec: SystemSpec, setting: Setting) -> Callable[[Item], list[dict[str, str]]]:
+    """What an endpoint is sent for an item: its turns, or labels and examples before them."""
+    if spec.prompt == "plain":
+        return lambda item: item.messages
+    task, labels, examples = setting.recipe.evaluate.task, setting.reader.labels, prompting.shots(setting)[0]
+    return lambda item: prompting.best(item, task, labels, examples)
+
+
 class Endpoint:
     """An endpoint as a system under test. It is asked the same turns as a model in this process."""
 
@@ -28,10 +37,13 @@ class Endpoint:
         self.endpoint = endpoint_of(spec)
         wire.require_consent(self.endpoint, len(setting.items), setting.recipe.evaluate.external)
         self.session = wire.Session(self.endpoint)
+        self._turns = asked_as(spec, setting)
 
     def about(self) -> dict[str, Any]:
         """Provenance. The host is named; the key is not even hashed."""
         decoding = {"strategy": "greedy", "temperature": 0, "max_tokens": self.task.answer_tokens}
+        if self.spec.prompt != "plain":
+            decoding["prompt"] = self.spec.prompt
         prices = {
             "input_per_million": self.spec.input_per_million,
             "output_per_million": self.spec.output_per_million,
@@ -57,7 +69,7 @@ class Endpoint:
             StageFailed: the endpoint answers nobody.
         """
         shortest = min(items, key=self.length)
-        (done,) = self.session.complete([shortest.messages], max_tokens=1, seed=self.seed)
+        (done,) = self.session.complete([self._turns(shortest)], max_tokens=1, seed=self.seed)
         if done.down:
             raise wire.unanswered(self.endpoint, self.spec.name, str(done.error))
 
@@ -68,13 +80,14 @@ class Endpoint:
     def answer(self, batch: Sequence[Item]) -> Answered:
         """A batch, `concurrency` requests in flight."""
         started = time.perf_counter()
-        done = self._ask([i.messages for i in batch])
+        turns = [self._turns(i) for i in batch]
+        done = self._ask(turns)
         seconds = time.perf_counter() - started
-        return Answered([_reply(i, c) for i, c in zip(batch, done, strict=True)], seconds)
+        return Answered([_reply(t, c) for t, c in zip(turns, done, strict=True)], seconds)
 
     def timed(self, item: Item) -> Timing:
         """One request alone."""
-        (done,) = self._ask([item.messages])
+        (done,) = self._ask([self._turns(item)])
         if done.error is not None or done.first_s is None or done.last_s is None:
             return Timing(None, None, None, None, ok=False)
         return Timing(done.first_s - done.sent_s, done.last_s - done.sent_s, done.prompt_tokens, done.output_tokens)
@@ -87,9 +100,9 @@ class Endpoint:
         return self.session.complete(conversations, max_tokens=self.task.answer_tokens, seed=self.seed)
 
 
-def _reply(item: Item, done: wire.Completion) -> Reply:
-    prompt = "\n".join(t["content"] for t in item.turns)
-    digest = json_sha256(item.messages)
+def _reply(turns: list[dict[str, str]], done: wire.Completion) -> Reply:
+    prompt = "\n".join(t["content"] for t in turns)
+    digest = json_sha256(turns)
     return Reply(
         prompt,
         digest,

@@ -18,18 +18,27 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import load, metrics, own, timing
+from tamis.evaluate import again, judged, judging, load, looks, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
 from tamis.evaluate.measure import absolute, of_answers
 from tamis.evaluate.metrics import Answers
-from tamis.evaluate.systems import ARM_BOUND, Reply, Setting, System, Workshop, name_of, needs_model
+from tamis.evaluate.systems import (
+    ARM_BOUND,
+    Reply,
+    Setting,
+    System,
+    Workshop,
+    bound_to_arm,
+    name_of,
+    needs_model,
+)
 from tamis.evaluate.task import Item, Reader, items_of
 from tamis.prompt import expected
 from tamis.recipe import Recipe, SystemSpec, Task
 from tamis.record import json_sha256
-from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
+from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
 from tamis.schema import read_json, write_json, write_parquet
 
 LATENCIES = ("latency.e2e.p50", "latency.e2e.p95", "latency.ttft.p50", "latency.ttft.p95", "latency.tpot.p50")
@@ -92,6 +101,10 @@ def evaluate_arm(
     for spec in systems:
         if load.ensure(run.evaluate(arm, name_of(spec)), spec, setting, quiet=quiet):
             done[name_of(spec)]["skipped"] = False
+        evidence = Evidence(arm, name_of(spec), run.evaluate(arm, name_of(spec)))
+        if judging.ensure(evidence, setting, quiet=quiet):
+            done[name_of(spec)]["skipped"] = False
+            write_metrics(Evidence(arm, name_of(spec), evidence.folder), recipe)
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
 
@@ -123,14 +136,31 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
         "task": recipe.evaluate.task.model_dump(mode="json") | {"metrics": []},
         "latency": recipe.evaluate.latency.model_dump(mode="json"),
         "seed": recipe.seed,
-        "system": name or spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"}),  # type: ignore[union-attr]
+        "system": name or _told(spec),  # type: ignore[arg-type]
     }
-    if name in (*ARM_BOUND, "base-best") and name not in ("tuned", "merged"):
+    if recipe.evaluate.again:
+        inputs["again"] = recipe.evaluate.again
+    if _needs_rows(spec):
         inputs["training"] = _rows_sha(setting.train_rows)
         inputs["embedder"] = recipe.embedder
     if needs_model(spec):
         inputs |= _weights(spec, setting)
-    return fingerprint(inputs, MODEL_PACKAGES if needs_model(spec) else BASELINE_PACKAGES)
+    whole = isinstance(spec, SystemSpec) and spec.tuned
+    return fingerprint(inputs, MODEL_PACKAGES if needs_model(spec) or whole else BASELINE_PACKAGES)
+
+
+def _told(spec: SystemSpec) -> dict[str, Any]:
+    """What of a specification can change an answer; keys that came later count where they are used."""
+    told = spec.model_dump(mode="json", exclude={"input_per_million", "output_per_million"})
+    later = {"prompt": "plain", "quantisation": None, "encoder": None, "tuned": False}
+    return {key: value for key, value in told.items() if key not in later or value != later[key]}
+
+
+def _needs_rows(spec: str | SystemSpec) -> bool:
+    """Whether a system is fitted on the training rows, or shown some of them."""
+    if isinstance(spec, str):
+        return spec in (*ARM_BOUND, "base-best") and spec not in ("tuned", "merged")
+    return spec.prompt == "best" or spec.encoder is not None
 
 
 def _weights(spec: str | SystemSpec, setting: Setting) -> dict[str, Any]:
@@ -197,12 +227,13 @@ def _evaluate(
                 hint="mend the cause and run the same command",
             )
         write_parquet(stage.folder / "samples.parquet", samples)
+        repeated = _again(system, setting, samples)
         if requests:
             seed = setting.recipe.seed_for("evaluate.latency")
             base = len(setting.items)
             table = timing.measure(system, setting.items, latency, seed, lambda n: progress.update(base + n, "timing"))
             write_parquet(stage.folder / "requests.parquet", table)
-        about = _about(system, spec, setting, samples, journal)
+        about = _about(system, spec, setting, samples, journal) | {"again": repeated}
     finally:
         system.close()
     write_json(stage.folder / "metrics.json", about)
@@ -214,8 +245,56 @@ def _evaluate(
         "seconds": time.perf_counter() - started,
         "peak_mb": peak_memory_mb(),
     }
+    looks.note(setting.run, about["eval_set_sha256"], setting.arm, name)
     stage.finish(**summary)
     return {**summary, "skipped": False}
+
+
+def _again(system: System, setting: Setting, samples: pa.Table) -> dict[str, Any] | None:
+    """The A/A check that the recipe asks for."""
+    if not (count := setting.recipe.evaluate.again):
+        return None
+    first = dict(zip(samples.column("id").to_pylist(), samples.column("answer").to_pylist(), strict=True))
+    seed = setting.recipe.seed_for("evaluate.again")
+    return again.asked_again(system, setting.items, first, setting.reader, count, seed)
+
+
+def time_requests(
+    run: Run,
+    recipe: Recipe,
+    arm: str,
+    items: pa.Table,
+    train_rows: pa.Table | None,
+    spec: SystemSpec,
+    *,
+    quiet: bool = False,
+) -> Path:
+    """Time requests to one system, one at a time, without asking it the items; not again if that is done.
+
+    Returns:
+        The folder in `run` that holds `requests.parquet` (`schema.REQUESTS`).
+
+    Raises:
+        RecipeError, StageFailed: the system cannot be made, or does not answer.
+    """
+    task, latency = recipe.evaluate.task, recipe.evaluate.latency
+    asked = items_of(items, task)
+    setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
+    stage = Stage(run.evaluate(arm, spec.name), _fingerprint(spec, setting))
+    if stage.complete():
+        return stage.folder
+    with Workshop(setting) as workshop:
+        system = workshop.make(spec)
+        stage.begin()
+        progress = Progress(stage.folder, f"time {arm}", latency.warmup + latency.requests, "requests", quiet)
+        try:
+            system.prepare(asked)
+            table = timing.measure(system, asked, latency, recipe.seed_for("evaluate.latency"), progress.update)
+        finally:
+            system.close()
+    write_parquet(stage.folder / "requests.parquet", table)
+    stage.finish(requests=len(table))
+    return stage.folder
 
 
 def _where(spec: str | SystemSpec) -> str:
@@ -282,7 +361,7 @@ def _about(
         "system": name_of(spec),
         "arm": setting.arm,
         "kind": setting.reader.kind,
-        "uses_arm": isinstance(spec, str) and spec in ARM_BOUND,
+        "uses_arm": bound_to_arm(spec),
         "items": len(setting.items),
         "eval_set_sha256": eval_sha256(setting.items),
         "prompt_sha256": json_sha256(prompts),
@@ -309,8 +388,12 @@ def write_metrics(evidence: Evidence, recipe: Recipe) -> None:
     in `failed_metrics` with file and line: the answers were expensive, and a gate on it is INVALID anyway.
     """
     task = recipe.evaluate.task
-    wanted = {id: _known(id) for id in metrics.for_task(task.kind, task.metrics)}
+    judgements = evidence.folder / judged.TABLE
+    further = judged.METRICS if judgements.is_file() else ()
+    wanted = {id: _known(id) for id in metrics.for_task(task.kind, (*task.metrics, *further))}
     asked = json_sha256([[id, own.source(id)] for id in wanted])
+    if further:
+        asked = json_sha256([asked, file_sha256(judgements)])
     about = {k: v for k, v in evidence.about.items() if k != "schema_version"}
     if about.get("metrics_sha256") == asked:
         return
@@ -337,6 +420,8 @@ def _metrics(evidence: Evidence, wanted: dict[str, metrics.Metric]) -> tuple[dic
         interval = absolute(evidence, id)
         if interval.n:
             found[id] = interval.as_dict(metrics.lookup(id).unit)
+    if (repeated := evidence.about.get("again")) and repeated["items"]:
+        found["flip_rate"] = repeated["rate"]
     if (skill := _given_parsed(evidence.answers)) is not None:
         found["accuracy_given_parsed"] = skill
     return found, failed

@@ -103,7 +103,12 @@ class Setting:
 
 
 # Systems whose answers depend on the arm's rows or adapter; the others are evaluated once, in the first arm.
-ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority")
+ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority", "bytes")
+
+
+def bound_to_arm(spec: str | SystemSpec) -> bool:
+    """Whether a system is another one in each arm."""
+    return spec in ARM_BOUND if isinstance(spec, str) else spec.encoder is not None
 
 
 def name_of(spec: str | SystemSpec) -> str:
@@ -113,7 +118,7 @@ def name_of(spec: str | SystemSpec) -> str:
 
 def needs_model(spec: str | SystemSpec) -> bool:
     """Whether it runs a language model in this process."""
-    return spec in ("base", "base-best", "tuned", "merged") if isinstance(spec, str) else spec.endpoint is None
+    return spec in ("base", "base-best", "tuned", "merged") if isinstance(spec, str) else spec.local
 
 
 class Workshop(contextlib.AbstractContextManager["Workshop"]):
@@ -135,6 +140,10 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
             from tamis.evaluate.baselines import Baseline
 
             return Baseline.fit(spec, self.setting)
+        if spec == "bytes":
+            from tamis.evaluate.byte_model import Bytes
+
+            return Bytes.of(self.setting)
         from tamis.evaluate import local
 
         recipe = self.setting.recipe
@@ -163,12 +172,33 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
             from tamis.evaluate.remote import Endpoint
 
             return Endpoint(spec, self.setting)
+        if spec.encoder is not None:
+            return self._encoder(spec, spec.encoder)
         from tamis.evaluate import local
 
         model = spec.model or self.setting.recipe.model
-        quantisation: Quantisation = local.quantised(self.setting.recipe) if spec.model is None else "none"
+        if spec.model is not None and spec.adapter is None:
+            from tamis.evaluate.encoder import Encoder, is_encoder
+            from tamis.models import resolve
+
+            trusted = self.setting.recipe.train.trust_remote_code
+            if is_encoder(resolve(spec.model, trust_remote_code=trusted)):
+                self.close()
+                return Encoder(spec.name, spec.model, self.setting)
+        quantisation = spec.quantisation or (local.quantised(self.setting.recipe) if spec.model is None else "none")
         engine = self._engine(model, spec.adapter, quantisation)
+        if spec.prompt == "best":
+            return local.Best(engine, self.setting, choosing=True)
         return local.Plain(engine, self.setting, tuned=spec.adapter is not None)
+
+    def _encoder(self, spec: SystemSpec, encoder: str) -> System:
+        from tamis.evaluate.baselines import Baseline
+
+        if not spec.tuned:
+            return Baseline.fit("linear", self.setting, encoder)
+        from tamis.evaluate.encoder_tuning import tuned
+
+        return tuned(encoder, self.setting)
 
     def _adapter(self) -> str:
         return str(self.setting.run.train(self.setting.arm) / "adapter")

@@ -22,7 +22,9 @@ PAGES = [
     ("review.py", "Review", "review"),
     ("diff.py", "Diff", "diff"),
     ("map.py", "Map", "map"),
+    ("choose.py", "Base", "base"),
     ("training.py", "Training", "training"),
+    ("study.py", "Study", "study"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
 ]

@@ -86,6 +86,21 @@ def resolve(name: str, *, trust_remote_code: bool = False) -> ResolvedModel:
     return _from_hub(name, trust_remote_code)
 
 
+def at_hand(name: str, *, trust_remote_code: bool = False) -> ResolvedModel | None:
+    """A model that is on this machine, whole: a folder, packaged, or in the hub's cache. Asks no hub.
+
+    Raises:
+        RecipeError: a folder of this name is there and is no model.
+    """
+    _prepare_environment()
+    path = Path(name).expanduser()
+    if path.exists():
+        return _local(name, path, trust_remote_code)
+    if name in PACKAGED and (file := _packaged_file(name)):
+        return _from_gguf(name, file, "packaged")
+    return None if _looks_like_path(name) else _cached(name, trust_remote_code)
+
+
 def quantisation_of(train: Train) -> Quantisation:
     """How the base is loaded for a way of training: quantised for `qlora`, as it is for `lora` and `full`."""
     return train.quantisation if train.method == "qlora" else "none"
@@ -348,10 +363,9 @@ def _from_hub(name: str, trust_remote_code: bool) -> ResolvedModel:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-    wanted = [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
-    with contextlib.suppress(OSError, ValueError, RecipeError):  # a cached snapshot wins: no network, no surprise
-        path = Path(snapshot_download(name, local_files_only=True, allow_patterns=wanted))
-        return ResolvedModel(name, path, "hub", _remembered_sha256(path), trust_remote_code)
+    if cached := _cached(name, trust_remote_code):  # no network, no surprise
+        return cached
+    wanted = _hub_files(trust_remote_code)
     try:
         if constants.HF_HUB_OFFLINE:
             raise _unknown(name, "HF_HUB_OFFLINE is set, so the hub was not asked")
@@ -369,6 +383,20 @@ def _from_hub(name: str, trust_remote_code: bool) -> ResolvedModel:
             raise
         raise _unknown(name, f"the hub cannot be reached ({type(error).__name__})") from None
     return ResolvedModel(name, path, "hub", _remembered_sha256(path), trust_remote_code)
+
+
+def _hub_files(trust_remote_code: bool) -> list[str]:
+    return [*HUB_FILES, "*.py"] if trust_remote_code else HUB_FILES
+
+
+def _cached(name: str, trust_remote_code: bool) -> ResolvedModel | None:
+    """A snapshot in the hub's cache, or None."""
+    from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(OSError, ValueError, RecipeError):
+        path = Path(snapshot_download(name, local_files_only=True, allow_patterns=_hub_files(trust_remote_code)))
+        return ResolvedModel(name, path, "hub", _remembered_sha256(path), trust_remote_code)
+    return None
 
 
 def _unknown(name: str, why: str) -> RecipeError | MissingExtra:

@@ -26,6 +26,9 @@ BATCHES = (16, 8, 4)  # LoRA pays more for large batches than full tuning: stay 
 ENOUGH_STEPS = 100
 USABLE = 0.8  # of the free memory
 LARGE_ADAPTER = 0.25  # of the linear layers' parameters: a rank that saves little
+FRAGMENTATION = 1.05
+# Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
+FIXED = {"cuda": 1.2e9, "cpu": 0.9e9}
 CONTEXT_CAP = 4096  # tokens; `auto` never plans longer rows than this without being asked
 
 
@@ -153,7 +156,7 @@ class Memory:
     @property
     def total(self) -> float:
         parts = self.weights + self.adapters + self.activations + self.transients + self.logits + self.fixed
-        return 1.05 * parts  # 5 %: fragmentation
+        return FRAGMENTATION * parts
 
 
 def memory(
@@ -202,9 +205,7 @@ def memory(
     # On a GPU TRL folds the logits tile by tile; on a CPU the labelled ones are built: value, softmax, gradient
     tiles = min(labelled, 4096) * 32768 * 2.0
     logits = tiles if device == "cuda" else 12.0 * labelled * shape.vocabulary
-    # Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
-    fixed = 1.2e9 if device == "cuda" else 0.9e9
-    return Memory(weights, adapters, activations, transients, logits, fixed)
+    return Memory(weights, adapters, activations, transients, logits, FIXED[device])
 
 
 def weight_bytes(shape: Shape, quantisation: Quantisation, width: int) -> float:

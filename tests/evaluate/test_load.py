@@ -22,6 +22,7 @@ from tamis.evaluate.measure import absolute
 from tamis.evaluate.metrics import durations
 from tamis.recipe import Load, Recipe
 from tests.evaluate.loaded_server import serving
+from tests.evaluate.wiretap import tapped
 from tests.tamis.calling import tamis
 
 ASKED = [{"role": "user", "content": "where is my order?"}]
@@ -222,19 +223,8 @@ def test_a_load_is_measured_gated_and_not_measured_again(measured, monkeypatch):
 
 @pytest.mark.slow  # half a minute: 200 requests after GuideLLM's own server has started
 def test_guidellm_measures_its_own_servers_delays(measured, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "guidellm",
-        "mock-server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "18427",
-        "--model",
-        "m",
-    ]
-    command += ["--ttft-ms", "60", "--itl-ms", "10", "--output-tokens", "12"]
+    command = [sys.executable, str(Path(__file__).with_name("mock_guidellm.py")), "mock-server", "--host", "127.0.0.1"]
+    command += ["--port", "18427", "--model", "m", "--ttft-ms", "60", "--itl-ms", "10", "--output-tokens", "12"]
     with (tmp_path / "mock.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             for _ in range(120):
@@ -243,15 +233,19 @@ def test_guidellm_measures_its_own_servers_delays(measured, tmp_path):
                     break
                 except OSError:
                     time.sleep(0.5)
-            evidence, _ = measured("http://127.0.0.1:18427/v1", concurrent=[1], requests=200)
+            with tapped(18427) as (url, seen):
+                evidence, _ = measured(url, concurrent=[1], requests=200)
         finally:
             server.terminate()
     (found,) = levels.levels_of(evidence)
-    rows = durations(found.requests, "ttft")
-    assert len(rows) >= 195
-    # what its server does before its own clock starts is in it: 2.8 ms with two cores free, 4.4 with one shared
-    assert np.median(rows) == pytest.approx(60, abs=6)
-    assert np.median(durations(found.requests, "tpot")) == pytest.approx(10, abs=2)
+    first, each = durations(found.requests, "ttft"), durations(found.requests, "tpot")
+    assert len(first) >= 195
+    # what was configured; and what passed on the wire, whatever the server made of it
+    assert np.median(first) == pytest.approx(60, abs=2)
+    assert np.median(each) == pytest.approx(10, abs=2)
+    wire = seen[-200:]
+    assert np.median(first) == pytest.approx(1e3 * np.median([s["first"] - s["arrived"] for s in wire]), abs=2)
+    assert np.median(each) == pytest.approx(1e3 * np.median([s["last"] - s["first"] for s in wire]) / 11, abs=2)
 
 
 @pytest.mark.slow  # GuideLLM twice

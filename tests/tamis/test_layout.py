@@ -10,7 +10,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("curate", "train", "evaluate", "reports")
 # The spine's only modules that know the folders
-ON_TOP = {"cli", "loop", "cells", "study", "sweep", "methods", "arm_table", "growth", "monitor"}
+ON_TOP = {
+    "cli",
+    "loop",
+    "cells",
+    "study",
+    "stability",
+    "sweep",
+    "methods",
+    "arm_table",
+    "growth",
+    "monitor",
+    "choose",
+    "choose_facts",
+}
 
 
 def imported(file: Path) -> set[str]:
