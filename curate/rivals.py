@@ -157,7 +157,7 @@ def _ranked(rows: pa.Table, recipe: Recipe, unaccented: tuple[np.ndarray, np.nda
 
 def _agree(labels: pa.ChunkedArray, answers: np.ndarray, me: int) -> np.ndarray:
     """Which rows have the label of one row, or, where one of the two has none, its answer: (n,) bool."""
-    answered = answers == answers[me]
+    answered: np.ndarray = answers == answers[me]
     if not labels[me].is_valid:
         return answered
     same = pc.equal(labels, labels[me])

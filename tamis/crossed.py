@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -278,13 +278,12 @@ def needed(found: Contrast, limit: float, *, confidence: float = 0.95, power: fl
     if more_seeds is None and more_items is None:
         factors = (1.1**step for step in range(1, 97))  # to a ten-thousandfold, rounded up by a tenth at most
         factor = next((k for k in factors if settled(k, k)), None)
-        together = factor and (math.ceil(factor * trained), math.ceil(factor * found.clusters))
+        together = None if factor is None else (math.ceil(factor * trained), math.ceil(factor * found.clusters))
     by = "seeds" if found.seeds - found.rest > found.items - found.rest else "items"
     return Needed(more_seeds, more_items, by, together)
 
 
-def _fewest(settled: object, least: int) -> int | None:
-    assert callable(settled)
+def _fewest(settled: Callable[[int], bool], least: int) -> int | None:
     high = max(MOST, 100 * least)
     if not settled(high):
         return None
