@@ -148,7 +148,7 @@ def _ranked(rows: pa.Table, recipe: Recipe, unaccented: tuple[np.ndarray, np.nda
     """The quality that deduplication ordered rows by: what a reviewer keeps first, text typed without accents last."""
     ids = rows["id"].to_pylist()
     reviewed = review.load(recipe.curate.annotations).kept(ids)
-    quality = np.round(rows["score_quality"].to_numpy().astype(np.float64), 4)
+    quality: np.ndarray = np.round(rows["score_quality"].to_numpy().astype(np.float64), 4)
     quality += 2 * np.array([id_ in reviewed for id_ in ids], bool)
     if unaccented:
         quality[np.unique(unaccented[0][:, 0])] -= 2
