@@ -170,7 +170,8 @@ def _gains(
     scores: dict[tuple[str, int], Scores], components: Any, plan: Plan, lend: dict[tuple[str, int], list[Scores]]
 ) -> list[dict[str, Any]]:
     """`cluster` less `random` at every size, with p-values adjusted for all of the sizes."""
-    by, gains = plan.yardstick, []
+    by = plan.yardstick
+    gains: list[dict[str, Any]] = []
     for size in plan.sizes:
         if not {("cluster", size), ("random", size)} <= set(scores):
             continue
