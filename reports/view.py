@@ -126,6 +126,7 @@ def load(
     if funnel or (run.curate / "stage.json").is_file():
         folder.check(run.curate / "ledger.parquet", "the ledger", LEDGER.names, part=run.curate)
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
+    studies = _studies(folder)
     recipe = folder.recipe() if state != "empty" else {}
     return ReportView(
         name=text(recipe.get("name")) or run.path.resolve().name,
@@ -149,7 +150,7 @@ def load(
         method=_method(systems, verdict, funnel),
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
-        studies=_studies(folder),
+        studies=studies,
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
     )
 

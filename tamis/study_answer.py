@@ -96,8 +96,7 @@ def answer(table: Sequence[dict[str, Any]], plan: Plan, price: Price | None = No
 
     def point(key: tuple[str, int], arm: Scores) -> dict[str, Any]:
         seconds = _mean(arms[key], "train_s")
-        value = contrast([arm], [1], components, span=by.span, borrow=_pick(lend, key))
-        value = value.interval(plan.confidence)
+        value = contrast([arm], [1], components, span=by.span, borrow=_pick(lend, key)).interval(plan.confidence)
         return {
             "method": key[0],
             "size": key[1],
@@ -171,7 +170,8 @@ def _gains(
     scores: dict[tuple[str, int], Scores], components: Any, plan: Plan, lend: dict[tuple[str, int], list[Scores]]
 ) -> list[dict[str, Any]]:
     """`cluster` less `random` at every size, with p-values adjusted for all of the sizes."""
-    by, gains = plan.yardstick, []
+    by = plan.yardstick
+    gains: list[dict[str, Any]] = []
     for size in plan.sizes:
         if not {("cluster", size), ("random", size)} <= set(scores):
             continue
