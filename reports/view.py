@@ -131,6 +131,7 @@ def load(
         folder.check(run.curate / "ledger.parquet", "the ledger", LEDGER.names, part=run.curate)
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
     choosing = _choosing(folder)
+    studies = _studies(folder)
     recipe = folder.recipe() if state != "empty" else {}
     tried = tries(folder)
     return ReportView(
@@ -155,7 +156,7 @@ def load(
         method=_method(systems, verdict, funnel),
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
-        studies=_studies(folder),
+        studies=studies,
         choosing=choosing,
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
         tries=tried,

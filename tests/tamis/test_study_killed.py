@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         "embedder": "lsa",
         "model": str(tiny_model),
         "train": {"epochs": 4, "r": 4, "batch": 1, "lr": 1e-3, "save_steps": 2},
-        "evaluate": {"task": {"kind": "classify", "max_tokens": 4}},
+        "evaluate": {"task": {"kind": "classify", "max_tokens": 12}},
         "study": {"margin": 0.3, "sizes": [6], "methods": ["random"], "seeds": 2, "resamples": 2},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

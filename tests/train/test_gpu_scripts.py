@@ -69,7 +69,7 @@ def test_the_study_goes_on_part_by_part_and_is_not_done_again(tmp_path: Path, ti
         "embedder": "lsa",
         "model": str(tiny_model),
         "train": {"r": 4, "batch": 4, "lr": 1e-3, "epochs": 1},
-        "evaluate": {"task": {"kind": "classify", "max_tokens": 4}},
+        "evaluate": {"task": {"kind": "classify", "max_tokens": 12}},
         "study": {"sizes": [6], "methods": ["random"], "seeds": 2, "resamples": 0},
     }
     (tmp_path / "full_dirty.yaml").write_text(json.dumps(recipe))
