@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test test-all test-install browser gpu check fix types bench wheel clean
+.PHONY: help demo app test test-all test-install browser gpu check fix types docs bench wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ types: $(VENV)/.installed ## mypy and its view of the folders as one package
 	@rm -rf .types && mkdir -p .types/tamis
 	@ln -s $(addprefix $(CURDIR)/,curate train evaluate reports data) $(CURDIR)/tamis/*.py .types/tamis/
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed ## the documentation as pages in build/docs, every link of it checked; nothing is fetched
+	$(BIN)/python docs/build.py
 
 # Those that need no peer in an environment of its own, and no hour. Each file says how to run it, the .md beside it
 # what came out and on which machine.

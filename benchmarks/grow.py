@@ -1,6 +1,7 @@
 """Does a grown run cover the data as well as one curated at once, and does it take time by the new rows only?
 
-    python benchmarks/grow.py [FOLDER]      writes the tables to standard output
+    python benchmarks/grow.py [FOLDER [EMBEDDER]]      writes the tables to standard output
+    python benchmarks/grow.py FOLDER lsa times          the second of them alone
 
 First half curated, second half added, against everything curated at once, kept rows the same in number; and the time
 of adding 1,000 to 8,000 rows to runs of 2,000 to 10,000.
@@ -41,8 +42,8 @@ def write(path: Path, rows: list[dict[str, str]]) -> str:
     return str(path)
 
 
-def curated(folder: Path, name: str, rows: list[dict[str, str]], size: int) -> Run:
-    raw: dict[str, Any] = {"name": name, "data": {"path": write(folder / f"{name}.jsonl", rows)}, "embedder": "static"}
+def curated(folder: Path, name: str, rows: list[dict[str, str]], size: int, embedder: str) -> Run:
+    raw: dict[str, Any] = {"name": name, "data": {"path": write(folder / f"{name}.jsonl", rows)}, "embedder": embedder}
     recipe = Recipe.check({**raw, "curate": {"select": {"size": size}}})
     run = Run(folder / name)
     curate(run, recipe, quiet=True)
@@ -60,7 +61,7 @@ def covered(everyone: Run, run: Run) -> dict[str, Any]:
     return coverage.summary(coverage.nearest_kept(vectors, vectors[[i in kept for i in ids]])[0]) | {"kept": len(kept)}
 
 
-def main(source: Path) -> None:
+def covers(source: Path, embedder: str) -> None:
     print("| data | kept | mean at once | mean grown | p95 at once | p95 grown | s at once | s half | s grow |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in ("CLINC150", "T0 20k"):
@@ -71,10 +72,10 @@ def main(source: Path) -> None:
                 folder = Path(text)
                 seconds = []
                 started = time.perf_counter()
-                once = curated(folder, "once", rows, size)
+                once = curated(folder, "once", rows, size, embedder)
                 seconds.append(time.perf_counter() - started)
                 started = time.perf_counter()
-                first = curated(folder, "half", rows[:half], size // 2)
+                first = curated(folder, "half", rows[:half], size // 2, embedder)
                 seconds.append(time.perf_counter() - started)
                 new = write(folder / "new.jsonl", rows[half:])
                 started = time.perf_counter()
@@ -87,12 +88,15 @@ def main(source: Path) -> None:
                     f"| {' | '.join(f'{s:.1f}' for s in seconds)} |",
                     flush=True,
                 )
+
+
+def takes(source: Path, embedder: str) -> None:
     print("\n| rows of the run | new rows | s |\n|---|---|---|")
     rows = rows_of("T0 20k", source)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         for old, news in ((10_000, (1000, 2000, 4000, 8000)), (2000, (1000, 4000))):
-            run = curated(folder, f"old{old}", rows[:old], old // 10)
+            run = curated(folder, f"old{old}", rows[:old], old // 10, embedder)
             for new in news:
                 file = write(folder / f"new{old}-{new}.jsonl", rows[10_000 : 10_000 + new])
                 started = time.perf_counter()
@@ -101,4 +105,7 @@ def main(source: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))
+    folder, embedder, *only = [*sys.argv[1:], *["../shared/data", "static"][len(sys.argv[1:]) :]]
+    if not only:
+        covers(Path(folder), embedder)
+    takes(Path(folder), embedder)

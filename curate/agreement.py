@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 
@@ -49,8 +51,26 @@ def label_agreement(
     return out
 
 
+class Challenge(NamedTuple):
+    """What speaks against each label.
+
+    Attributes:
+        margin: (n,) float64, rounded to 1e-4: the strongest other label's prediction less that of the row's own, both
+            about 0 to 1. NaN where the row has no label, or one of fewer than `FEWEST` prompts, or all have the same.
+        rival: (n,) that other label; None where the margin is NaN.
+    """
+
+    margin: np.ndarray
+    rival: np.ndarray
+
+
 def label_margin(vectors: np.ndarray, labels: list[str | None], copies: np.ndarray) -> np.ndarray:
-    """How far another label leads a row's own, in the eyes of a model that never saw the row; above `MARGIN`, suspect.
+    """The margins of `challenge`."""
+    return challenge(vectors, labels, copies).margin
+
+
+def challenge(vectors: np.ndarray, labels: list[str | None], copies: np.ndarray) -> Challenge:
+    """How far which other label leads a row's own, to a model that never saw the row; above `MARGIN`, suspect.
 
     The model is ridge regression from vectors to labels, whose leave-one-out predictions have a closed form (Allen
     1974, PRESS): one solution gives what n trainings would. Comparing given labels with out-of-sample predictions is
@@ -60,19 +80,16 @@ def label_margin(vectors: np.ndarray, labels: list[str | None], copies: np.ndarr
         vectors: (n, d) int8, unit vectors times 127. Sums are of integers, so their order changes nothing.
         labels: n labels; None where there is none.
         copies: (n,) int64, equal for rows with the same prompt.
-
-    Returns:
-        (n,) float64, rounded to 1e-4: the strongest other label's prediction less that of the row's own, both about 0
-        to 1. NaN where the row has no label, or one of fewer than `FEWEST` prompts, or all rows have the same.
     """
-    out = np.full(len(labels), np.nan)
+    out, rival = np.full(len(labels), np.nan), np.full(len(labels), None, object)
     first, group, votes, codes = _votes(labels, copies)
     if votes is None:
-        return out
+        return Challenge(out, rival)
     known = np.flatnonzero(np.asarray((votes > 0).sum(0)).ravel() >= FEWEST)
     known = known[known != _none(labels, codes)]
     if len(known) < 2:
-        return out
+        return Challenge(out, rival)
+    names = np.array([labels[i] for i in np.unique(codes, return_index=True)[1]], object)[known]
     votes = votes.tocsc()[:, known].tocsr()
     column = np.full(int(codes.max()) + 1, -1)
     column[known] = np.arange(len(known))
@@ -97,7 +114,8 @@ def label_margin(vectors: np.ndarray, labels: list[str | None], copies: np.ndarr
         mine = left_out[np.arange(len(rows)), own].copy()
         left_out[np.arange(len(rows)), own] = -np.inf
         out[rows] = np.round(left_out.max(1) - mine, 4)
-    return out
+        rival[rows] = names[left_out.argmax(1)]
+    return Challenge(out, rival)
 
 
 def _votes(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tamis.curate import near, quality, rules
+from tamis.curate import near, quality, rules, signs
 from tamis.curate.guard import FILLERS, content
 from tamis.curate.normal import hash64, normalise
 from tamis.curate.texts import said, utf8_lengths
@@ -74,7 +74,8 @@ def language(text: str) -> str | None:
         return None
     if is_vietnamese(text[:400]):
         return "vi"
-    found = _detector()(text.replace("\n", " ")[:400], model="lite", k=1)
+    # It reads the first 80 characters; of a longer text it tells a log so, which takes as long as to read it.
+    found = _detector()(text[:80], model="lite", k=1)
     return str(found[0]["lang"])
 
 
@@ -93,16 +94,20 @@ def foreign(embedder: str, languages: list[str | None]) -> str | None:
     )
 
 
-def clarity(prompt: str) -> float:
+def clarity(prompt: str, may_run: bool = True) -> float:
     """How readable a prompt is, from 1 down to 0; blind to length.
 
     Loses up to 0.4 for capitals beyond half the letters, 0.4 for signs that are neither letters, digits nor spaces
     beyond a fifth, 0.2 for one sign repeated four times or more.
+
+    Args:
+        prompt: what is asked.
+        may_run: False where it is known (`signs.may_run`) that no sign is repeated so.
     """
     letters, upper, plain = _counts(prompt)
     loud = min(upper / letters, 1.0) if letters else 1.0
     odd = 1 - plain / len(prompt) if prompt else 0.0
-    runs = rules.has_run(prompt, 4)
+    runs = may_run and rules.has_run(prompt, 4)
     return 1 - 0.4 * max(0.0, loud - 0.5) * 2 - 0.4 * min(max(0.0, odd - 0.2) * 2, 1) - 0.2 * runs
 
 
@@ -155,10 +160,15 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
         columns: dict[str, list[Any]] = {name: [] for name in FEATURES.names}
         texts = []
         rows = table.to_pylist() if custom else [None] * len(table)
-        prompts, answers = (column.to_pylist() for column in said(table["messages"]))
-        for row, prompt, answer, label in zip(rows, prompts, answers, table["label"].to_pylist(), strict=True):
+        asked, told = said(table["messages"])
+        may_run = signs.may_run(asked, 4)
+        suspect = signs.suspects(asked, told, settings.rules)
+        prompts, answers, labels = (column.to_pylist() for column in (asked, told, table["label"]))
+        each = zip(rows, prompts, answers, labels, suspect.tolist(), may_run.tolist(), strict=True)
+        for row, prompt, answer, label, suspected, running in each:
             tongue = language(prompt or answer)
-            reason = rules.judge(prompt, answer, settings.rules)
+            suspected = suspected or rules.is_counted(prompt, answer, settings.rules)
+            reason = rules.judge(prompt, answer, settings.rules) if suspected else None
             if reason is None and languages and tongue not in languages:
                 reason = "language"
             for rule in custom if reason is None else ():
@@ -168,7 +178,7 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
             values = {
                 "language": tongue,
                 "reason": reason,
-                "clarity": round(clarity(prompt), 4),
+                "clarity": round(clarity(prompt, running), 4),
                 "prompt_hash": hash64(text if on == "prompt" else normalise(prompt)),
                 "row_hash": hash64("\0".join([text, spoken, label or ""])),
                 "answer_hash": hash64(spoken),

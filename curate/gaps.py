@@ -16,14 +16,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, schema
-from tamis.curate import sample
+from tamis import run_vectors, schema
+from tamis.curate import coverage, sample
 from tamis.errors import UserError, did_you_mean
-from tamis.models import cache_folder
 from tamis.recipe import Recipe
 from tamis.record import prompt_of
 from tamis.run import Run
-from tamis.tables import take_records
 
 # Dropped rows named per gap: one of them may do, and saves the writing.
 SPARE = 3
@@ -124,22 +122,11 @@ def _which(run: Run, arm: str | None, system: str | None) -> tuple[str, str]:
 
 
 def _vectors(run: Run, ids: list[str], prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors of training rows and of items in one space: (n, d) and (m, d) float32.
-
-    `lsa` fits its axes to the texts it is given, so there both sides are embedded together; other embedders give a text
-    the same vector whatever stands beside it, and the rows' are on disk.
-    """
-    name = schema.read_json(run.curate / "funnel.json")["embedder"]
-    if name == "lsa":
-        texts = [prompt_of(m) for m in take_records(run.curate / "records", ids)["messages"].to_pylist()]
-        both = embed.embed([*texts, *prompts], name, cache_folder() / "vectors")
-        return both[: len(ids)], both[len(ids) :]
-    stored = pq.read_table(run.curate / "vectors")
-    place = {id_: i for i, id_ in enumerate(stored["id"].to_pylist())}
-    values = np.stack(stored["vector"].to_numpy()) if len(stored) else np.zeros((0, 1), np.int8)
-    rows = values[[place[i] for i in ids]].astype(np.float32)
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    return unit, embed.embed(prompts, name, cache_folder() / "vectors")
+    """Unit vectors of training rows and of items in one space: (n, d) and (m, d) float32."""
+    have, values = run_vectors.stored(run.curate)
+    place = {id_: i for i, id_ in enumerate(have)}
+    items = run_vectors.beside(run.curate, prompts, schema.read_json(run.curate / "funnel.json")["embedder"])
+    return coverage.unit(values[[place[i] for i in ids]]), coverage.unit(items.values)
 
 
 def _clusters(run: Run, rows: list[dict[str, Any]], vectors: np.ndarray) -> list[int]:

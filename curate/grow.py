@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, engine, schema
+from tamis import embed, engine, run_vectors, schema
 from tamis.curate import agreement, card, coverage, features, personal, pipeline, review, sample
 from tamis.curate.deduplicate import Rows
 from tamis.curate.map import NEAR, SHARPNESS
@@ -29,6 +30,7 @@ from tamis.curate.normal import normalise
 from tamis.curate.vietnamese import pairs_without_accents
 from tamis.embed import Vectors
 from tamis.errors import RecipeError, UserError
+from tamis.lsa import Axes
 from tamis.recipe import Recipe, Size
 from tamis.record import answer_of, prompt_of
 from tamis.run import Run, fingerprint
@@ -60,17 +62,14 @@ class _Old:
                 where=str(folder / "stage.json"),
                 hint=f"tamis run {run.path} finishes it",
             )
-        parts = sorted((folder / "vectors").glob("*.parquet"))
-        vectors = pa.concat_tables([pq.read_table(p) for p in parts])
-        flat = vectors["vector"].combine_chunks().flatten().to_numpy()
-        ids = vectors["id"].to_pylist()
+        ids, values = run_vectors.stored(folder)
         return cls(
             folder,
             pq.read_table(folder / "ledger.parquet"),
             read_json(folder / "funnel.json"),
             _seen(folder, recipe),
             {id_: i for i, id_ in enumerate(ids)},
-            flat.reshape(len(ids), -1).astype(np.int8) if len(ids) else np.zeros((0, 1), np.int8),
+            values,
         )
 
     def of(self, mask: pa.ChunkedArray) -> pa.Table:
@@ -196,13 +195,14 @@ class _Growth(pipeline.Work):
         self.reviewed = {id_ for id_ in self.reviewed if id_[:16] not in have}
 
     def _vectors(self) -> Vectors:
-        known = self._prompts_of(list(self.old.vectors)) if self.embedder == "lsa" else []
-        return embed.onto(list(self.prompts), known, self.embedder)
+        return embed.onto(list(self.prompts), self.axes, self.embedder)
 
-    def _prompts_of(self, ids: list[str]) -> list[str]:
-        return [prompt_of(m) for m in take_records(self.old.folder / "records", ids)["messages"].to_pylist()]
+    @functools.cached_property
+    def axes(self) -> Axes | None:
+        """What the run's prompts were projected onto; None where its embedder has no axes."""
+        return run_vectors.axes_of(self.old.folder) if self.embedder == "lsa" else None
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
         """As in the pipeline, with the kept rows of old as witnesses."""
         kept = self.old.kept
         ids = kept["id"].to_pylist()
@@ -213,7 +213,8 @@ class _Growth(pipeline.Work):
         if len(stacked) != len(beside):
             beside, seen = labels, hashes
         agreed = agreement.label_agreement(stacked, beside, seen)
-        return agreed[: len(labels)], agreement.label_margin(stacked, beside, seen)[: len(labels)]
+        margin, rival = agreement.challenge(stacked, beside, seen)
+        return agreed[: len(labels)], agreement.Challenge(margin[: len(labels)], rival[: len(labels)])
 
     def _seen(self, ids: list[str]) -> pa.Table:
         """Rows of `seen`, in this order."""
@@ -276,8 +277,7 @@ class _Growth(pipeline.Work):
     def _fine(self, prompts: list[str]) -> Vectors:
         if not prompts:
             return self.vectors.take(np.zeros(0, np.int64))
-        known = self._prompts_of(list(self.old.vectors)) if self.embedder == "lsa" else []
-        return embed.onto(prompts, known, self.embedder)
+        return embed.onto(prompts, self.axes, self.embedder)
 
     def deduplicate(self) -> None:
         """As in the pipeline; copies of an old row that fell as a duplicate fall with it, to the same witness."""
@@ -420,6 +420,7 @@ class _Growth(pipeline.Work):
         self._write_beside(folder)
         conflicts = self._conflicts_with_old()
         schema.write_parquet(folder / "conflicts.parquet", conflicts)
+        schema.write_parquet(folder / "suspects.parquet", self._suspects_with_old())
         self._write_decontamination()
         _join_leaks(self.old.folder, new, folder)
         _join_records(self.old.folder / "records", new / "records", folder / "records")
@@ -486,6 +487,8 @@ class _Growth(pipeline.Work):
             _link(part, folder / "vectors" / f"part-{n:05d}.parquet")
         if ids:
             schema.write_parquet(folder / "vectors" / f"part-{len(parts):05d}.parquet", vectors)
+        if self.axes is not None:
+            self.axes.save(folder / run_vectors.AXES)
         seen = pa.concat_tables([self.old.seen, self.found.select(features.SEEN).cast(self.old.seen.schema)])
         schema.write_parquet(folder / "seen.parquet", seen.sort_by("id"))
         if (items := self.old.folder / "eval.parquet").is_file():
@@ -540,6 +543,13 @@ class _Growth(pipeline.Work):
                     for name, value in zip(out, (number, id_, label, answer), strict=True):
                         out[name].append(value)
         return pa.concat_tables([told.cast(schema.CONFLICTS), pa.table(out, schema=schema.CONFLICTS)])
+
+    def _suspects_with_old(self) -> pa.Table:
+        """Doubtful labels of old and of new rows; runs made before there was such a file have none to add."""
+        file = self.old.folder / "suspects.parquet"
+        told = [pq.read_table(file).cast(schema.SUSPECTS)] if file.is_file() else []
+        both = pa.concat_tables([*told, self._suspects()])
+        return both.sort_by([("margin", "descending"), ("id", "ascending")])
 
     def _facts(self, ledger: pa.Table) -> dict[str, Any]:
         """What the card says beside the numbers of the ledger."""

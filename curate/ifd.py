@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tamis.curate.score_cache import ScoreCache
 from tamis.errors import RecipeError
 from tamis.models import ResolvedModel, best_device, load_model, load_tokenizer, resolve
 from tamis.record import json_sha256
 from tamis.run import Progress, package_version
+from tamis.score_cache import ScoreCache
 from tamis.spans import Turns, answer_header, answer_spans, stop_token_ids
 
 METHOD = 1  # part of every key: raise it when the same rows get other scores

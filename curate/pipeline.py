@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tamis import embed, engine, schema
+from tamis import embed, engine, run_vectors, schema
 from tamis.curate import (
     agreement,
     card,
     decontaminate,
     deduplicate,
+    draft,
     features,
     leak_candidates,
     near,
@@ -42,7 +43,7 @@ from tamis.curate.normal import normalise
 from tamis.curate.texts import Texts, read_texts
 from tamis.curate.vietnamese import pairs_without_accents, worth_folding
 from tamis.embed import Vectors
-from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.errors import DataError, RecipeError, StageFailed, UserError
 from tamis.formats import parse
 from tamis.models import cache_folder
 from tamis.prompt import unanswerable
@@ -81,17 +82,34 @@ def curate(
     if stage.complete():
         return {**schema.read_json(run.curate / "funnel.json"), "skipped": True}
     decisions = review.load(recipe.curate.annotations)
+    with stage.apart() as stage:
+        summary = _curated(stage, recipe, source, held, decisions, quiet, morsel, partitions)
+    return {**summary, "skipped": False}
+
+
+def _curated(
+    stage: Stage,
+    recipe: Recipe,
+    source: Source,
+    held: Source | None,
+    decisions: review.Review,
+    quiet: bool,
+    morsel: int,
+    partitions: int | None,
+) -> dict[str, Any]:
+    folder = stage.folder
     stage.begin()
-    clock = _Clock(Progress(run.curate, "curate", len(STEPS), "steps", quiet))
+    clock = _Clock(Progress(folder, "curate", len(STEPS), "steps", quiet))
     people = People.of(recipe, [source, held])
-    read = read_records(source, run.curate / "records", editing=people.rows.editing(decisions.labels))
-    card.refuse_forbidden(run.curate, recipe.curate.forbid_licenses)
+    read = read_records(source, folder / "records", editing=people.rows.editing(decisions.labels))
+    card.refuse_forbidden(folder, recipe.curate.forbid_licenses)
     clock.mark("read")
-    items, warning = _items(recipe, held, run.curate, people.items) if held else (None, None)
-    work = Work(recipe, run.curate, read, items, morsel, partitions, people, decisions)
+    items, warning = _items(recipe, held, folder, people.items) if held else (None, None)
+    work = Work(recipe, folder, read, items, morsel, partitions, people, decisions)
     work.warn(warning)
     work.extract()
     clock.mark("score")
+    work.held |= _leaving(recipe) & work.index_of.keys()
     if recipe.eval and recipe.eval.holdout:
         items = work.split(recipe.eval.holdout)
     if items is not None and recipe.eval and recipe.eval.limit:
@@ -107,10 +125,10 @@ def curate(
     work.select()
     clock.mark("select")
     if items is not None:
-        schema.write_parquet(run.curate / "eval.parquet", items)
+        schema.write_parquet(folder / "eval.parquet", items)
     summary = work.write(clock.seconds)
     stage.finish(rows=summary["read"], kept=summary["kept"])
-    return {**summary, "skipped": False}
+    return summary
 
 
 def stage_of(run: Run, recipe: Recipe) -> Stage:
@@ -121,7 +139,7 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
     # where kept rows are copied), so moved data is curated again; training and evaluation, which it does not reach, are
     # not done again. The path of the evaluation file is written nowhere: there the content counts.
     if recipe.eval:
-        del settings["eval"]["path"]
+        del settings["eval"]["path"], settings["eval"]["frozen"]
     return Stage(
         run.curate,
         fingerprint(
@@ -130,12 +148,29 @@ def stage_of(run: Run, recipe: Recipe) -> Stage:
                 "eval": data_hash(held) if held else None,
                 "recipe": settings,
                 "task": recipe.evaluate.task.kind,
+                **({"leaving": sorted(leaving)} if (leaving := _leaving(recipe)) else {}),
                 "files": [file_sha256(file) for file in _named_files(recipe)],
                 "scorers": scoring.identities(recipe),
             },
             PACKAGES,
         ),
     )
+
+
+def build_eval(recipe: Recipe, output: Path, count: int) -> dict[str, Any]:
+    """A draft of an evaluation set from the training file: `draft.draft`."""
+    return draft.draft(recipe, training_source(recipe), output, count, TWIN)
+
+
+def _leaving(recipe: Recipe) -> set[str]:
+    """Training rows that a frozen evaluation set takes out: its items, and their near-duplicates.
+
+    Raises:
+        DataError: the evaluation file is not the frozen one.
+    """
+    if recipe.eval is None or recipe.eval.frozen is None:
+        return set()
+    return draft.leaving(Path(recipe.eval.paths[0]), Path(recipe.eval.frozen))
 
 
 def _named_files(recipe: Recipe) -> list[Path]:
@@ -168,6 +203,7 @@ def write_items(run: Run, recipe: Recipe) -> None:
         DataError: the evaluation set cannot be used.
     """
     held = _eval_source(recipe)
+    _leaving(recipe)  # a frozen file that was changed is refused
     if held is None or recipe.eval is None:
         raise RecipeError("there is nothing to evaluate on", where="eval", hint="eval: {path: FILE}")
     run.curate.mkdir(parents=True, exist_ok=True)
@@ -199,8 +235,9 @@ class _Clock:
 def _eval_source(recipe: Recipe) -> Source | None:
     if recipe.eval is None or recipe.eval.path is None:
         return None
-    columns = recipe.eval.columns or (recipe.data.columns if recipe.data else None)
-    return Source(recipe.eval.paths, recipe.eval.format, columns)
+    # a draft is written as messages, whatever the columns of the data it was drawn from are called
+    of_data = recipe.data.columns if recipe.data and recipe.eval.frozen is None else None
+    return Source(recipe.eval.paths, recipe.eval.format, recipe.eval.columns or of_data)
 
 
 @dataclasses.dataclass
@@ -436,7 +473,7 @@ class Work:
             self.items["id"].to_pylist(),
             np.array(self.items["component"]),
             self.index,
-            embedder=embed.choose(self.recipe.embedder, 0, english),
+            embedder=embed.choose(self.recipe.embedder, np.zeros(0), english),
             fdr=fdr,
             cache=cache_folder() / "vectors",
         )
@@ -459,25 +496,26 @@ class Work:
         self.prompts, self.answers = self.prompts.take(rows), self.answers.take(rows)
         tongues = self.found["language"].take(pa.array(rows)).to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
-        count = self.prompts.distinct() if self.recipe.embedder == "auto" else 0
-        self.embedder = embed.choose(self.recipe.embedder, count, english)
+        lengths = self.prompts.distinct_lengths() if self.recipe.embedder == "auto" else np.zeros(0)
+        self.embedder = embed.choose(self.recipe.embedder, lengths, english)
         self.warn(features.foreign(self.embedder, tongues))
         self.vectors = self._vectors()
         self.rows = rows
         hashes = np.array(self.found["prompt_hash"])[rows]
         labels = [self.labels[i] for i in rows]
         self.agreement, self.margin = np.full(self.n, np.nan), np.full(self.n, np.nan)
-        self.agreement[rows], self.margin[rows] = self._vouched(labels, hashes)
+        self.rival = np.full(self.n, None, object)
+        self.agreement[rows], (self.margin[rows], self.rival[rows]) = self._vouched(labels, hashes)
         self.suspects = int((self.margin[rows] > agreement.MARGIN).sum())
 
     def _vectors(self) -> Vectors:
         """The prompts as vectors."""
-        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors")
+        return embed.quantised(self.prompts, self.embedder, cache_folder() / "vectors", keep_axes=True)
 
-    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What its neighbours say of each label: agreement and margin."""
+    def _vouched(self, labels: list[str | None], hashes: np.ndarray) -> tuple[np.ndarray, agreement.Challenge]:
+        """What its neighbours say of each label: agreement, and what speaks against it."""
         values = self.vectors.values
-        return agreement.label_agreement(values, labels, hashes), agreement.label_margin(values, labels, hashes)
+        return agreement.label_agreement(values, labels, hashes), agreement.challenge(values, labels, hashes)
 
     def _messages(self, rows: np.ndarray) -> list[Any]:
         messages: list[Any] = take_records(self.folder / "records", [self.ids[i] for i in rows])["messages"].to_pylist()
@@ -579,6 +617,8 @@ class Work:
 
     def select(self) -> None:
         settings = self.recipe.curate.select
+        if settings.size is not None and not len(self.alive()):
+            raise self._nothing_left()
         pool = self._pool(self.alive())
         seed = self.recipe.seed_for("select")
         self.orders: dict[str, list[str]] = {}
@@ -600,6 +640,19 @@ class Work:
         # What a user without curation would draw from: every readable row, less what leaks the evaluation set.
         found = self._pool(np.flatnonzero(~self.leaks), with_vectors=False)
         self.orders["found"] = [found.ids[j] for j in sample.order(found, "random", seed)[0].tolist()]
+
+    def _nothing_left(self) -> UserError:
+        taken = collections.Counter(zip(self.stage.tolist(), self.reason.tolist(), strict=True)).most_common(3)
+        stage = taken[0][0][0] if taken else "clean"
+        return UserError(
+            "no row is left to select from",
+            where=f"curate.{stage}",
+            why=", ".join(f"{count:,} fell as {reason} ({at})" for (at, reason), count in taken),
+            hint={
+                "decontaminate": "is eval the training data itself? name another file, or eval: {holdout: 0.1}",
+                "score": "tamis inspect DATA shows what the rules see; curate.rules turns each off",
+            }.get(stage, "leave curate.select.size out, and tamis why RUN ROW-ID tells the fate of each row"),
+        )
 
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
         vectors = (
@@ -663,11 +716,14 @@ class Work:
         )
         schema.write_parquet(self.folder / "vectors" / "part-00000.parquet", vectors)
         # what new rows are held against later (curate/grow.py), so that nobody reads the old ones again
+        if self.vectors.axes is not None:
+            self.vectors.axes.save(self.folder / run_vectors.AXES)
         schema.write_parquet(self.folder / "seen.parquet", self.found.select(features.SEEN))
         at = places(self.vectors.values, self.recipe.seed_for("map"))
         placed = pa.table({"id": vectors["id"], "x": at[:, 0], "y": at[:, 1]}, schema=schema.MAP)
         schema.write_parquet(self.folder / "map.parquet", placed)
         schema.write_parquet(self.folder / "conflicts.parquet", self._conflicts())
+        schema.write_parquet(self.folder / "suspects.parquet", self._suspects())
         self._write_decontamination()
         funnel = self._funnel(ledger, seconds)
         schema.write_json(self.folder / "funnel.json", funnel)
@@ -740,6 +796,13 @@ class Work:
                         out[name].append(value)
                 number += 1
         return pa.table(out, schema=schema.CONFLICTS)
+
+    def _suspects(self) -> pa.Table:
+        """Rows whose label is likelier another, the worst first."""
+        found = np.flatnonzero(self.margin > agreement.MARGIN).tolist()
+        found.sort(key=lambda i: (-self.margin[i], self.ids[i]))
+        columns = (self.ids, self.labels, self.rival, self.margin)
+        return pa.table([[c[i] for i in found] for c in columns], schema=schema.SUSPECTS)
 
     def _write_decontamination(self) -> None:
         settings = self.recipe.curate.decontaminate

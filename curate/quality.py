@@ -23,6 +23,9 @@ import re
 READ = 2000  # characters of the answer, half as many of the prompt: 0.06 ms a row
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
+# The same for texts in ASCII, through a table: four times as fast. What joins no two words goes first.
+_LOOSE = re.compile(r"['-](?:(?<!\w['-])|(?!\w))")
+_ASCII_WORDS = str.maketrans({chr(c): " " for c in range(128) if not _WORD.match(chr(c)) and chr(c) not in "'-"})
 _ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
 _BREAK = re.compile(r"\n\s*")
 _OPENING = re.compile(r"(?:here|sure|certainly|of course|below)\b", re.IGNORECASE)
@@ -87,12 +90,12 @@ def features(prompt: str, answer: str) -> dict[str, float]:
     prompt, answer = prompt[: READ // 2], answer[:READ].strip("\n")
     text = answer.strip()
     low = text.lower()
-    said = _WORD.findall(low)
+    said = _words(low)
     n = max(len(said), 1)
     distinct = set(said)
     breaks = _BREAK.findall(text)
     first = text.partition("\n")[0].rstrip()
-    wanted = {w for w in _WORD.findall(prompt.lower()) if len(w) > 2 and w not in _GRAMMAR}
+    wanted = {w for w in set(_words(prompt.lower())) - _GRAMMAR if len(w) > 2}
     return {
         "spaced": sum(b.count("\n") > 1 for b in breaks) / len(breaks) if breaks else 0.0,
         "lines": math.log1p(len(breaks)) / 3,
@@ -112,6 +115,14 @@ def features(prompt: str, answer: str) -> dict[str, float]:
         "links": min(sum(low.count(p) for p in _LINKS), 3) / 3,
         "colons": min(text.count(":"), 5) / 5,
     }
+
+
+def _words(text: str) -> list[str]:
+    if not text.isascii():
+        return _WORD.findall(text)
+    if "'" in text or "-" in text:
+        text = _LOOSE.sub(" ", text)
+    return text.translate(_ASCII_WORDS).split()
 
 
 def _slips(said: list[str], text: str) -> int:

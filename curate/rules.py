@@ -17,7 +17,7 @@ from tamis.record import Record
 from tamis.userfile import function, place
 
 # Refusals and the boilerplate of chat assistants, which exports of tickets carry as if it were the answer.
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|large language model|virtual assistant|chatbot)\b"
     r"|\bi(?:['’]?m| am) (?:just |only )?an? (?:ai|artificial intelligence|language model|virtual assistant|automated)\b"
     r"|\bi(?:['’]?m| am)? ?(?:sorry|afraid)[, ]+(?:but )?(?:as an|i(?:['’]m| am) (?:not able|unable)|i can(?:['’]?t|not| not))"
@@ -57,7 +57,7 @@ _REFUSAL_SIGNS = (
     ),
     *("last updated", "i was trained", "[regenerate", "here is", "here are", "below is", "below are"),
 )
-_PLACEHOLDER = re.compile(
+PLACEHOLDER = re.compile(
     r"\blorem ipsum\b|\bxxx(?: xxx)+\b"
     r"|\[(?:insert|your|add|enter|fill|put|placeholder|to be|tbd|todo)[^\]]{0,40}\]|<(?:insert|your|enter)[^>]{0,40}>"
     r"|\b(?:placeholder|dummy) (?:text|row|ticket|answer|content)\b|\bto be (?:filled|completed|added) (?:in )?later\b",
@@ -66,25 +66,25 @@ _PLACEHOLDER = re.compile(
 # Each of its alternatives holds one of these. Looking for them is ten times as fast.
 _PLACEHOLDER_SIGNS = ("lorem", "xxx ", "[", "<", "placeholder ", "dummy ", "later")
 # And a text that is nothing else.
-_ALL_PLACEHOLDER = re.compile(
+ALL_PLACEHOLDER = re.compile(
     r"\W*(?:kiểm tra|chạy) thử[\s\d.,!-]*$"
     r"|\W*(?:todo|tbd|tba|fixme|n/?a|null|none|xxx+|placeholder|sample text|dummy(?: text| data)?)\b\W*$"
     r"|\W*(?:test(?:ing)?[\s\d.,!-]*)+\W*$"
     r"|\W*(?:asdf\w*|qwer\w*|sdfg\w*|abc(?:123)?)(?:\W+(?:asdf\w*|qwer\w*|sdfg\w*|abc))*\W*$",
     re.IGNORECASE,
 )
-_MARKUP = re.compile(
+MARKUP = re.compile(
     r"</?(?:div|span|p|br|table|tr|td|th|ul|ol|li|a|b|i|strong|em|html|body|head|script|style|font|img|h[1-6]|input|form|blockquote|hr|center)\b[^<>]{0,300}/?>"
     r"|&(?:nbsp|amp|lt|gt|quot|apos|#\d{2,5}|#x[0-9a-f]{2,5});|\{\{[^{}]{1,80}\}\}|\{%[^%]{1,80}%\}|<%[^%]{1,80}%>|\$\{[\w.]{1,60}\}"
     r"|\[/?(?:quote|url|img|b|i|code)(?:=[^\]]{0,80})?\]|<!--|<!\[CDATA\[|%%[A-Z_]{3,}%%",
     re.IGNORECASE,
 )
 # An answer that stops in mid sentence: long enough to be prose, and ending on a word that cannot end one.
-_DANGLING = re.compile(
+DANGLING = re.compile(
     r"(?:\b(?:and|or|but|the|a|an|to|of|in|on|at|for|with|from|by|will|would|can|could|should|is|are|was|were|be|been|have|has|had|that|which|your|our|my|their|this|if|as|than|then|we|you|i|it|not|so|because|please|và|hoặc|của|để|cho|với|là|sẽ|đã|đang|bị|được|trong|từ|nếu|khi|mà|thì|nhưng|vì|chúng tôi|quý khách)|[,;:(\-–—])$",
     re.IGNORECASE,
 )
-_LAST = 32  # characters in which `_DANGLING` finds what it looks for
+_LAST = 32  # characters in which `DANGLING` finds what it looks for
 _ENDS = re.compile(r"[.!?。！？…\"'”’)\]}>`*:|]\s*$|https?://\S+$")
 
 EXAMPLES = {
@@ -115,7 +115,7 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
         return "refusal"
     if rules.placeholder and (is_placeholder(prompt) or is_placeholder(answer)):
         return "placeholder"
-    if rules.markup and (_MARKUP.search(prompt) or _MARKUP.search(answer)):
+    if rules.markup and (MARKUP.search(prompt) or MARKUP.search(answer)):
         return "markup"
     if rules.truncated and is_cut(answer):
         return "truncated"
@@ -126,6 +126,11 @@ def judge(prompt: str, answer: str, rules: Rules) -> str | None:
     return None
 
 
+def is_counted(prompt: str, answer: str, rules: Rules) -> bool:
+    """Whether a row breaks a rule that compares or counts words, which no pattern tells (`curate/signs.py`)."""
+    return (rules.echo and is_echo(prompt, answer)) or (rules.repetition and (few_words(prompt) or few_words(answer)))
+
+
 def is_refusal(answer: str) -> bool:
     """Whether an answer declines, or holds what chat assistants say of themselves."""
     # Looking for signs first is five times as fast. Other scripts have letters that match "i" and "s" and are neither.
@@ -133,15 +138,15 @@ def is_refusal(answer: str) -> bool:
         lower = answer.lower()
         if not any(sign in lower for sign in _REFUSAL_SIGNS):
             return False
-    return _REFUSAL.search(answer) is not None
+    return REFUSAL.search(answer) is not None
 
 
 def is_placeholder(text: str) -> bool:
     """Whether a text is, or holds, what somebody meant to replace."""
-    if _ALL_PLACEHOLDER.match(text):
+    if ALL_PLACEHOLDER.match(text):
         return True
     folded = text.casefold()
-    return any(sign in folded for sign in _PLACEHOLDER_SIGNS) and _PLACEHOLDER.search(text) is not None
+    return any(sign in folded for sign in _PLACEHOLDER_SIGNS) and PLACEHOLDER.search(text) is not None
 
 
 def is_cut(answer: str) -> bool:
@@ -151,7 +156,7 @@ def is_cut(answer: str) -> bool:
     if count < 8 or "```" in text or ("\n" in text and text.splitlines()[-1].lstrip()[:1] in "-*•0123456789|"):
         return False
     spoken = text.removesuffix("...") if text.endswith("...") else text.removesuffix("…")
-    if _DANGLING.search(spoken.rstrip()[-_LAST:]):
+    if DANGLING.search(spoken.rstrip()[-_LAST:]):
         return True
     # Prose ends with a full stop; a list of words or a line of code need not. Two sentences make it prose.
     return not _ENDS.search(text) and bool(re.search(r"[.!?]\s+\S", text))
@@ -159,16 +164,25 @@ def is_cut(answer: str) -> bool:
 
 def is_echo(prompt: str, answer: str) -> bool:
     """Whether the answer only says the prompt again. Answers under 4 words are labels and may recur in the prompt."""
+    if prompt.lstrip()[:1].casefold()[:1] != answer.lstrip()[:1].casefold()[:1]:  # most are told apart by this
+        return False
     said = " ".join(answer.casefold().split())
     return len(said.split()) >= 4 and said == " ".join(prompt.casefold().split())
 
 
 def is_repetitive(text: str) -> bool:
     """Whether a few words make up the text: 12 words or more and under a quarter of them distinct, or 30 equal signs."""
+    return few_words(text) or has_run(text, 30)
+
+
+def few_words(text: str) -> bool:
+    """Whether of 12 words or more under a quarter are distinct."""
+    if len(text) < 2 * 12 - 1:
+        return False
     found = text.casefold().split()
-    if len(found) >= 12 and len(set(found)) < len(found) / 4:
-        return True
-    return has_run(text, 30)
+    n = len(found)
+    # The first half alone mostly has more words than that.
+    return n >= 12 and len(set(found[: n // 2])) < n / 4 and len(set(found)) < n / 4
 
 
 def has_run(text: str, length: int) -> bool:

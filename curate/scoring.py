@@ -23,6 +23,7 @@ from tamis.errors import RecipeError, UserError, require
 from tamis.machine import product_rate
 from tamis.models import best_device, resolve
 from tamis.prompt import conversation
+from tamis.questions import estimated_tokens
 from tamis.recipe import FeaturesScorer, IfdScorer, JudgeScorer, Recipe
 from tamis.spans import Turns
 
@@ -354,7 +355,7 @@ def _ifd_forecast(scorer: IfdScorer, recipe: Recipe, conversations: list[Turns])
 
 def _judge_forecast(scorer: JudgeScorer, conversations: list[Turns]) -> Forecast:
     rows = _share(scorer, len(conversations))
-    each = [judge.estimated_tokens(judge.question(turns)) for turns in conversations]
+    each = [estimated_tokens(judge.question(turns)) for turns in conversations]
     asked = math.ceil(sum(each) * rows / max(len(each), 1))
     priced = judge.Judge(_endpoint(scorer), scorer.input_per_million, scorer.output_per_million)
     answered = rows * judge.ANSWER_TOKENS

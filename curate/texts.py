@@ -46,6 +46,13 @@ class Texts:
     def _some(self, start: int) -> pa.LargeStringArray:
         return self._column.take(pa.array(self._at[start : start + _BATCH]))
 
+    def blocks(self, size: int) -> Iterator[pa.LargeStringArray]:
+        """The texts, so many at a time, as columns."""
+        for start in range(0, len(self), size):
+            some = self._column.take(pa.array(self._at[start : start + size]))
+            changed = self._change is not str
+            yield pa.array(map(self._change, some.to_pylist()), pa.large_string()) if changed else some
+
     def take(self, rows: np.ndarray) -> Texts:
         """Some of the texts, by position."""
         return Texts(self._column, self._at[rows], self._change)
@@ -63,9 +70,10 @@ class Texts:
         """Positions of the texts that hold a letter or sign beyond ASCII before any change."""
         return np.flatnonzero(~pc.string_is_ascii(self._column).to_numpy(zero_copy_only=False)[self._at])
 
-    def distinct(self) -> int:
-        """How many texts there are, repeats counted once, before any change."""
-        return int(pc.count_distinct(self._column.take(pa.array(self._at))).as_py())
+    def distinct_lengths(self) -> np.ndarray:
+        """Characters of each text, repeats counted once, before any change; in no order."""
+        lengths = pc.utf8_length(pc.unique(self._column.take(pa.array(self._at))))
+        return np.asarray(lengths.to_numpy(zero_copy_only=False))
 
 
 def taken(texts: Sequence[str] | Texts, rows: np.ndarray) -> list[str] | Texts:

@@ -66,11 +66,12 @@ def is_vietnamese(text: str) -> bool:
     if text.isascii():
         bare = found = text.lower().translate(_ASCII_LETTERS).split()
     else:
-        found = _WORD.findall(unicodedata.normalize("NFC", text).casefold())
-        if found and sum(bool(_OWN.search(w)) for w in found) >= _OWN_SHARE * len(found):
+        text = unicodedata.normalize("NFC", text).casefold()
+        found = _WORD.findall(text)
+        if _OWN.search(text) and sum(bool(_OWN.search(w)) for w in found) >= _OWN_SHARE * len(found):
             return True
-        bare = [fold(w) for w in found]
-    if not found:
+        bare = fold(" ".join(found)).split()
+    if _FREQUENT.isdisjoint(bare):
         return False
     frequent, shared = sum(map(_FREQUENT.__contains__, bare)), sum(map(_SHARED.__contains__, bare))
     if frequent < (1 if len(bare) <= 5 else 2) or frequent + shared / 2 < _FREQUENT_SHARE * len(bare):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,13 @@ def judge(
         )
         rows.append(gate.judge_gate(speed.gates[0], speed, Case(live, reference, None)))
     return Judged(rows, left_out, _agreement(live, release), broken)
+
+
+def measured(evidence: Evidence) -> dict[str, float]:
+    """The numbers that are followed from check to check, by metric; what was not measured is left out."""
+    names = [primary(str(evidence.about["kind"])), "parse_rate", "truncation_rate", "error_rate", "latency.e2e.p50"]
+    found = {name: measure.absolute(evidence, name) for name in names}
+    return {name: float(f.value) for name, f in found.items() if f.n and not math.isnan(f.value)}
 
 
 def _own(live: Evidence, release: Evidence, limits: Limits) -> Policy:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tamis import intervals
 from tamis.errors import EvidenceError
-from tamis.evaluate import cost, levels, measure, needed, spending
+from tamis.evaluate import cost, levels, looks, measure, needed, spending
 from tamis.evaluate.evidence import Evidence, all_of
 from tamis.evaluate.metrics import Answers, lookup, primary
 from tamis.recipe import Recipe
@@ -40,6 +40,7 @@ def compare(run: Run, recipe: Recipe) -> dict[str, Any]:
         "items": max(len(e.answers) for e in everything),
         "components": max(len(set(e.answers["component"])) for e in everything),
         "eval_sha256": first.about["eval_set_sha256"],
+        "looks": looks.told(run, first.about["eval_set_sha256"]),
         "price": recipe.evaluate.price.model_dump(),
         "spending": spending.spending(everything, recipe.evaluate.price),
         "environment": _environment(everything),

@@ -23,12 +23,13 @@ REQUESTS = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Tariff:
-    """How a system is paid for. All None: unknown."""
+    """How a system is paid for. All None: unknown, and `why`."""
 
     machine_hour: float | None = None
     utilisation: float = 0.5
     input_per_million: float | None = None
     output_per_million: float | None = None
+    why: str = "no price of its machine or tokens is given (evaluate.price)"
 
     @classmethod
     def of(cls, evidence: Evidence, price: Price) -> Tariff:
@@ -41,6 +42,11 @@ class Tariff:
             return cls(None, price.utilisation, tokens["input_per_million"], tokens["output_per_million"])
         if evidence.about.get("remote"):
             return cls()
+        ran_on = str(evidence.environment.get("hardware"))
+        if price.hardware is not None and price.hardware.casefold() not in ran_on.casefold():
+            return cls(
+                why=f"it was measured on {ran_on}, the price is that of {price.hardware} (evaluate.price.hardware)"
+            )
         return cls(price.machine_hour, price.utilisation)
 
 
@@ -56,7 +62,7 @@ def per_1k(evidence: Evidence, price: Price, confidence: float = 0.95) -> Interv
         mean = intervals.mean(each, evidence.answers.components, confidence)
         return dataclasses.replace(mean.scaled(REQUESTS), method=f"token prices, {mean.method}")
     if tariff.machine_hour is None:
-        return _unknown("no price of its machine or tokens is given (evaluate.price)", confidence)
+        return _unknown(tariff.why, confidence)
     return _from_capacity(throughput(evidence, confidence), tariff.machine_hour, tariff.utilisation)
 
 

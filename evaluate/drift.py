@@ -74,20 +74,37 @@ def drift(recent: np.ndarray, curated: np.ndarray, seed: int, *, alpha: float = 
     # summing in another order gives other last bits, which must not decide between equal distances
     as_far = int((energy(draws) >= found - 1e-12).sum())
     p = (1 + as_far) / (1 + PERMUTATIONS)
-    nearest = between[:n, n:].min(1)
-    far = new[np.argsort(-nearest, kind="stable")[:shown]]
+    away = between[:n, n:].min(1)
+    far = new[np.argsort(-away, kind="stable")[:shown]]
     return Drift(n, m, found, p, p <= alpha, far.tolist())
 
 
 @dataclasses.dataclass(frozen=True)
+class Change:
+    """A category whose share is another one now.
+
+    Attributes:
+        name: of the category.
+        recent, known: its shares.
+        p: chance that any category at all would part as far if nothing had changed.
+    """
+
+    name: str
+    recent: float
+    known: float
+    p: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Mix:
-    """Shares of categories (languages) in recent prompts and in curated ones.
+    """Shares of categories (languages, clusters) in recent prompts and in known ones.
 
     Attributes:
         recent, curated: share by category, the largest first.
         distance: total variation, 0 to 1: the share that would have to change category.
         p: as in `Drift`.
         drifted: p is at most alpha.
+        changes: the categories whose adjusted p is at most alpha, the largest change first.
     """
 
     recent: dict[str, float]
@@ -95,12 +112,15 @@ class Mix:
     distance: float
     p: float | None
     drifted: bool
+    changes: list[Change]
 
 
 def mix(recent: Sequence[str], curated: Sequence[str], seed: int, *, alpha: float = 0.01) -> Mix:
     """Total variation distance of two samples of categories, its chance by permutation (exact, as in `drift`).
 
     What a permutation leaves on the side of the recent ones is a draw without replacement, so only counts are drawn.
+    The same draws adjust the categories' own p-values for their number: the smallest of a draw is what each is held
+    against (Westfall and Young 1993, single-step minP), so the chance of any false change is at most alpha too.
     """
     n, m = len(recent), len(curated)
     names, codes = np.unique([*recent, *curated], return_inverse=True)
@@ -117,10 +137,37 @@ def mix(recent: Sequence[str], curated: Sequence[str], seed: int, *, alpha: floa
 
     found = float(distance(ours[None])[0])
     if n < FEWEST or m < FEWEST:
-        return Mix(told(ours), told(counts - ours), found, None, False)
+        return Mix(told(ours), told(counts - ours), found, None, False, [])
     draws = np.random.default_rng(seed).multivariate_hypergeometric(counts, n, size=PERMUTATIONS)
     p = (1 + int((distance(draws) >= found - 1e-12).sum())) / (1 + PERMUTATIONS)
-    return Mix(told(ours), told(counts - ours), found, p, p <= alpha)
+    own = _chances(np.concatenate([ours[None], draws]), counts, n)
+    smallest = own[1:].min(1)
+    adjusted = (1 + (smallest[:, None] <= own[0] + 1e-12).sum(0)) / (1 + PERMUTATIONS)
+    changes = [
+        Change(str(names[i]), float(ours[i] / n), float((counts[i] - ours[i]) / m), float(adjusted[i]))
+        for i in np.flatnonzero(adjusted <= alpha)
+    ]
+    changes.sort(key=lambda c: (-abs(c.recent - c.known), c.name))
+    return Mix(told(ours), told(counts - ours), found, p, p <= alpha, changes)
+
+
+def _chances(some: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
+    """Two-sided p of each count alone, twice the smaller tail of the hypergeometric: (k, categories) to the same."""
+    from scipy.stats import hypergeom
+
+    # few pairs of count and size are distinct, however many the draws
+    pairs, at = np.unique(
+        np.stack([some, np.broadcast_to(counts, some.shape)], -1).reshape(-1, 2), axis=0, return_inverse=True
+    )
+    got, size = pairs.T
+    total = int(counts.sum())
+    tail = np.minimum(hypergeom.cdf(got, total, size, n), hypergeom.sf(got - 1, total, size, n))
+    return np.asarray(np.minimum(1.0, 2 * tail)[at.ravel()].reshape(some.shape))
+
+
+def nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(n,) the centre that each point is most like by cosine, of (n, d) points and (k, d) centres of any scale."""
+    return np.asarray((_unit(points) @ _unit(centres).T).argmax(1))
 
 
 def _some(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

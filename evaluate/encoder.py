@@ -1,110 +1,132 @@
-"""An encoder fine-tuned whole, with a classification head: what BERT and its kin are for.
+"""An encoder with a classification head, fine-tuned elsewhere, as a system: `{name: bert, model: FOLDER}`.
 
-As Devlin et al. do it (2019, arXiv:1810.04805, appendix A.3: AdamW, warm-up, linear decay), with enough steps for few
-rows, as Mosbach, Andriushchenko and Klakow advise (2021, arXiv:2006.04884: 20 epochs; 3 on a thousand rows are too
-few). The rate is for encoders of MiniLM's size, which need a higher one than BERT's 2e-5 to 5e-5.
+Recognised by its configuration (`...ForSequenceClassification`). Often the honest rival of a language model on a closed
+set of labels: a hundredth of the weights, one forward pass, no decoding.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from tamis.embed import packaged
-from tamis.errors import RecipeError, require
-from tamis.evaluate.baselines import Baseline, require_labels, training
-from tamis.evaluate.systems import Setting
-from tamis.models import best_device
+from tamis.errors import RecipeError
+from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
+from tamis.evaluate.task import Item, folded
+from tamis.models import ResolvedModel, best_device, resolve
+from tamis.record import json_sha256
+from tamis.schema import read_json
 
-BATCH = 16
-EPOCHS = 20
-FEWEST_STEPS, MOST_STEPS = 300, 3000
-RATE = 2e-4
-WINDOW = 256  # tokens of a text that are read
-ASKED = 64  # texts in one forward pass
+HEAD = "ForSequenceClassification"
 
 
-def tuned(encoder: str, setting: Setting) -> Baseline:
-    """Fine-tune an encoder on the arm's training rows.
-
-    Args:
-        encoder: a folder, a hub name, or the packaged MiniLM's.
-        setting: its training rows, labels and seed count.
-
-    Raises:
-        RecipeError: the task is not to classify, the training rows are not known, or there is no such encoder.
-        MissingExtra: torch or transformers is not installed.
-    """
-    require(("torch", "transformers"), "train", "fine-tuning an encoder")
-    name = f"{encoder}, tuned"
-    require_labels(name, setting)
-    texts, labels = training(name, setting)
-    classes = sorted(set(labels))
-    tokenizer, model = _loaded(encoder, len(classes), setting.recipe.seed_for("evaluate.encoder"))
-    steps = _train(tokenizer, model, texts, [classes.index(label) for label in labels], setting)
-
-    def predict(asked: Sequence[str]) -> list[str]:
-        return [classes[i] for i in _places(tokenizer, model, asked)]
-
-    details = {"encoder": encoder, "tuned": True, "steps": steps, "rate": RATE, "batch": BATCH, "rows": len(texts)}
-    return Baseline("encoder", details, predict)
-
-
-def _loaded(encoder: str, classes: int, seed: int) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    from tamis.models import without_progress_bars
-
-    torch.manual_seed(seed)  # the head starts at random
-    place = str(packaged(encoder) or encoder)
+def is_encoder(model: ResolvedModel) -> bool:
+    """Whether a model's own configuration says that it classifies sequences. Imports nothing heavy."""
     try:
-        with without_progress_bars():
-            model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=classes)
-        return AutoTokenizer.from_pretrained(place), model.to(best_device())
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"the encoder {encoder!r} cannot be loaded", why=str(error).splitlines()[0], hint="name a folder"
-        ) from None
+        named = read_json(model.path / "config.json").get("architectures") or []
+    except (OSError, ValueError):
+        return False
+    return any(str(name).endswith(HEAD) for name in named)
 
 
-def _train(tokenizer: Any, model: Any, texts: list[str], places: list[int], setting: Setting) -> int:
-    """All weights, shuffled epochs by seed; returns the steps taken."""
-    import torch
-    from transformers import get_linear_schedule_with_warmup
+class Encoder:
+    """A sequence classifier. It is given the bare text of an item, without the task's template, and truncates it."""
 
-    seed = setting.recipe.seed_for("evaluate.encoder")
-    order = torch.Generator().manual_seed(seed)
-    steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * len(texts) // BATCH))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = get_linear_schedule_with_warmup(optimizer, steps // 10, steps)
-    model.train()
-    waiting: list[int] = []
-    for _ in range(steps):
-        if len(waiting) < min(BATCH, len(texts)):
-            waiting = torch.randperm(len(texts), generator=order).tolist()
-        batch, waiting = waiting[:BATCH], waiting[BATCH:]
-        answer = torch.as_tensor([places[i] for i in batch], device=model.device)
-        loss = model(**_tokens(tokenizer, model, [texts[i] for i in batch]), labels=answer).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    model.eval()
-    return steps
+    def __init__(self, name: str, model: str, setting: Setting):
+        self.name, self.setting = name, setting
+        self.resolved = resolve(model, trust_remote_code=setting.recipe.train.trust_remote_code)
+        if setting.reader.kind != "classify":
+            raise RecipeError(
+                f"{name!r} answers with labels only",
+                where="evaluate.systems",
+                why=f"evaluate.task.kind is {setting.reader.kind}",
+                hint=f"leave {name!r} out",
+            )
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        where = str(self.resolved.path)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(where)
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(where).float().eval()
+        except (OSError, ValueError, ImportError) as error:
+            why = str(error).split("\n")[0]
+            raise RecipeError("the classifier cannot be loaded", where=where, why=why) from None
+        self.model.to(best_device())
+        self.labels = [str(self.model.config.id2label[i]) for i in range(self.model.config.num_labels)]
+        self._require_labels(where)
+        self.window = self._window()
+
+    def _require_labels(self, where: str) -> None:
+        """A head with names of its own (LABEL_0) would be wrong on every item, and look like a bad model."""
+        known = {folded(label) for label in self.setting.reader.labels}
+        if not known & {folded(label) for label in self.labels}:
+            raise RecipeError(
+                "the classifier's labels are not those of the task",
+                where=str(Path(where) / "config.json"),
+                why=f"it answers with {', '.join(self.labels[:3])}; the task has "
+                f"{', '.join(self.setting.reader.labels[:3])}",
+                hint="write the task's labels into id2label",
+            )
+
+    def _window(self) -> int:
+        most = getattr(self.model.config, "max_position_embeddings", None) or 512
+        return min(int(most), int(min(self.tokenizer.model_max_length, 1_000_000)))
+
+    def about(self) -> dict[str, Any]:
+        """Provenance."""
+        import transformers
+
+        return {
+            "engine": f"transformers {transformers.__version__}",
+            "device": str(self.model.device),
+            "remote": False,
+            "model": {"name": self.resolved.name, "source": self.resolved.source, "labels": len(self.labels)},
+            "model_sha256": self.resolved.sha256,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "decoding": {"strategy": "classifier", "window": self.window},
+            "decoding_sha256": json_sha256("classifier"),
+            "template_sha256": json_sha256("no template"),
+            "adapter": None,
+            "load": {"arrival": "closed", "concurrency": 1},
+        }
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Warm up."""
+        self._predict([items[0].text])
+
+    def length(self, item: Item) -> int:
+        """Bytes."""
+        return text_length(item)
+
+    def answer(self, batch: Sequence[Item]) -> Answered:
+        """The likeliest label of each item."""
+        started = time.perf_counter()
+        said = self._predict([i.text for i in batch])
+        seconds = time.perf_counter() - started
+        return Answered([_reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
+
+    def timed(self, item: Item) -> Timing:
+        """One label."""
+        started = time.perf_counter()
+        self._predict([item.text])
+        done = time.perf_counter() - started
+        return Timing(done, done, None, None)
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.model
+
+    def _predict(self, texts: list[str]) -> list[str]:
+        import torch
+
+        given = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self.window)
+        with torch.inference_mode():
+            logits = self.model(**given.to(self.model.device)).logits
+        return [self.labels[i] for i in logits.argmax(dim=-1).tolist()]
 
 
-def _places(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[int]:
-    import torch
-
-    found: list[int] = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), ASKED):
-            logits = model(**_tokens(tokenizer, model, list(texts[start : start + ASKED]))).logits
-            found += logits.argmax(-1).tolist()
-    return found
-
-
-def _tokens(tokenizer: Any, model: Any, texts: list[str]) -> Any:
-    return tokenizer(texts, padding=True, truncation=True, max_length=WINDOW, return_tensors="pt").to(model.device)
+def _reply(item: Item, label: str) -> Reply:
+    digest = hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).hexdigest()
+    return Reply(item.text, digest, label)

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamis.errors import EvidenceError
+from tamis.evaluate import judged
 from tamis.evaluate.metrics import Answers
 from tamis.run import Run, file_sha256
 from tamis.schema import read_json
 
 UNKNOWN = "unknown (imported)"  # hardware that another tool did not write down
-FILES = ("samples.parquet", "requests.parquet", "metrics.json")
+FILES = ("samples.parquet", "requests.parquet", "metrics.json", judged.TABLE, judged.TOLD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,10 @@ class Evidence:
 
     @functools.cached_property
     def answers(self) -> Answers:
-        return Answers(read_table(self.folder / "samples.parquet"))
+        """Answers to the items, with what a judge said of them where one was asked."""
+        samples = read_table(self.folder / "samples.parquet")
+        file = self.folder / judged.TABLE
+        return Answers(judged.joined(samples, read_table(file)) if file.is_file() else samples)
 
     @functools.cached_property
     def requests(self) -> pa.Table | None:

@@ -22,7 +22,7 @@ import yaml
 
 from tamis import intervals
 from tamis.errors import EvidenceError, ExitCode
-from tamis.evaluate import champion, levels, measure
+from tamis.evaluate import champion, judged, levels, measure
 from tamis.evaluate import needed as needed_
 from tamis.evaluate.cost import Tariff
 from tamis.evaluate.evidence import UNKNOWN, Evidence, find
@@ -255,7 +255,7 @@ def judge_gate(gate: Gate, policy: Policy, case: Case) -> dict[str, Any]:
     metric, requirement = lookup(gate.metric), gate.requirement
     try:
         case = _under(gate.at, case)
-        if why := _untrusted(gate, metric, requirement, case):
+        if why := _untrusted(gate, metric, requirement, case) or _misjudged(gate, policy, case):
             return _row(gate, Ruling("INVALID", why))
         if gate.by:
             return _judge_slices(gate, policy, case, metric, requirement)
@@ -348,6 +348,18 @@ def _untrusted(gate: Gate, metric: Metric, requirement: Requirement, case: Case)
         both_local = not (case.candidate.about.get("remote") or case.baseline.about.get("remote"))
         if both_local and ours != theirs:
             return f"timed on different machines: {ours} and {theirs}"
+    return None
+
+
+def _misjudged(gate: Gate, policy: Policy, case: Case) -> str | None:
+    """Why a gate may not rest on what a judge said."""
+    if gate.metric not in judged.METRICS:
+        return None
+    sides = [case.candidate, None if gate.requirement.of == "absolute" else case.baseline]
+    for evidence in filter(None, sides):
+        least = policy.defaults.min_kappa
+        if why := judged.not_to_be_trusted(evidence.folder, least, uncalibrated=gate.uncalibrated):
+            return f"{evidence.name}: {why}"
     return None
 
 

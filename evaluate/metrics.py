@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, did_you_mean
+from tamis.evaluate import judged
 from tamis.intervals import Floats, Statistic
 
 Family = Literal["proportion", "mean", "corpus", "time", "load", "cost"]
@@ -436,6 +437,24 @@ _QUALITY = (
         "no value at all",
         rows=_likelihood("nll_bytes"),
         statistic=_bits_per_byte,
+    ),
+    Metric(
+        "judge.win_rate",
+        "up",
+        "mean",
+        "share of items on which a judge prefers the answer in both orders; a tie, or another winner in the other "
+        "order, counts half",
+        "loses",
+        span=(0.0, 1.0),
+        rows=lambda a: judged.wins(a.table, "judge_win"),
+    ),
+    Metric(
+        "judge.consistency",
+        "up",
+        "proportion",
+        "share of items on which the judge says the same in both orders",
+        "says nothing of the judge",
+        rows=lambda a: judged.wins(a.table, "judge_consistent"),
     ),
     Metric("error_rate", "down", "proportion", "share of requests that failed", "counts as failed", rows=_failed),
     Metric("truncation_rate", "down", "proportion", "share of outputs cut at the token limit", "not cut", rows=_cut),

@@ -188,10 +188,18 @@ def _paired(
     if discordance is None:
         seen = _discordance(metric, case)
         discordance, source = (DISCORDANCE, "assumed") if seen is None else (seen, "as in the run at hand")
+        if (flips := _flips(case)) is not None and flips > discordance:
+            discordance, source = flips, "as a system disagrees with itself"
     discordance = max(discordance, abs(difference))
     needs = intervals.noninferiority_n(margin, discordance, difference, alpha=alpha, power=assumed.power)
     gain = f"a gain of {difference:.4g}" if difference else "no difference"
     return needs, f"{gain}, the two disagree on {discordance:.1%} of the items ({source})"
+
+
+def _flips(case: Case | None) -> float | None:
+    """The larger A/A flip rate of the two sides; None where neither was asked again."""
+    told = [e.about.get("again") for e in (case.candidate, case.baseline) if e is not None] if case else []
+    return max((again["rate"]["value"] for again in told if again and again["items"]), default=None)
 
 
 def _discordance(metric: Metric, case: Case | None) -> float | None:

@@ -27,6 +27,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from tamis.errors import PolicyError, did_you_mean
+from tamis.evaluate import judged
 from tamis.evaluate.champion import FILE
 from tamis.evaluate.metrics import Metric, lookup
 from tamis.recipe import line_of
@@ -67,6 +68,9 @@ class Defaults(_Strict):
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     min_n: int = Field(default=1, ge=1)
+    min_kappa: float = Field(default=0.4, ge=0, lt=1)
+    """What the lower bound of kappa between judge and people must reach before a gate rests on the judge. 0.4 is where
+    agreement is called moderate (Landis and Koch 1977)."""
     multiplicity: Literal["holm", "none"] = "holm"
     """Among the slices of one gate. Required gates are never adjusted: all of them must pass."""
 
@@ -131,6 +135,8 @@ class Gate(_Strict):
     min_n: int | None = Field(default=None, ge=1)
     confidence: float | None = Field(default=None, gt=0.5, lt=1)
     severity: Literal["required", "warn"] = "required"
+    uncalibrated: bool = False
+    """Take a judge that nobody has compared with people; only for `judge.` metrics."""
 
     @model_validator(mode="after")
     def _sound(self) -> Gate:
@@ -148,6 +154,8 @@ class Gate(_Strict):
             if self.requirement.of != "absolute":
                 raise ValueError("load.attainment is judged by itself; write lower >= 0.95")
             _ = self.slo_ms  # every limit is a time
+        if self.uncalibrated and metric.id not in judged.METRICS:
+            raise ValueError(f"`uncalibrated` is for {' and '.join(judged.METRICS)}")
         if self.at is not None and metric.family not in ("time", "load", "cost"):
             raise ValueError(f"`at` is for latency, load and cost; {metric.id} does not depend on it")
         return self

@@ -3,6 +3,8 @@
 {"prompt": "..."}                                    also text, input, question, query, instruction
 {"messages": [...]}                                  also {"request": {"messages": [...]}}
 and, where logged, "finish_reason" (or finish)       how the answer ended
+                   "answer"                          also output, completion, response; or the last assistant turn
+                   "choices" or {"response": ...}    an answer as OpenAI's API gives it
 """
 
 from __future__ import annotations
@@ -13,10 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from tamis.errors import DataError
-from tamis.record import prompt_of
+from tamis.record import answer_of, prompt_of
 
 PROMPTS = ("prompt", "text", "input", "question", "query", "instruction")
+ANSWERS = ("answer", "output", "completion", "response")
 FINISHES = ("finish_reason", "finish")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One line. `answer` and `finish` are None where the line does not say."""
+
+    prompt: str
+    answer: str | None = None
+    finish: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +36,30 @@ class Log:
     """A log as it was read.
 
     Attributes:
-        prompts: in the order of the file.
-        finishes: how the answers ended, of the lines that say so.
+        requests: in the order of the file.
         unreadable: lines that hold no prompt.
     """
 
-    prompts: list[str]
-    finishes: list[str]
+    requests: list[Request]
     unreadable: int
+
+    def latest(self, most: int) -> Log:
+        """The end of the log: what is recent."""
+        return Log(self.requests[-most:], self.unreadable)
+
+    @property
+    def prompts(self) -> list[str]:
+        return [r.prompt for r in self.requests]
+
+    @property
+    def answers(self) -> list[str]:
+        """Of the lines that have one."""
+        return [r.answer for r in self.requests if r.answer is not None]
+
+    @property
+    def finishes(self) -> list[str]:
+        """How the answers ended, of the lines that say so."""
+        return [r.finish for r in self.requests if r.finish is not None]
 
 
 def read(file: Path) -> Log:
@@ -46,20 +74,14 @@ def read(file: Path) -> Log:
         raise DataError(
             "the log cannot be read", where=str(file), why=error.strerror, hint="--log FILE.jsonl"
         ) from None
-    prompts, finishes = [], []
-    for line in lines:
-        row = _row(line)
-        prompt = _prompt(row)
-        if prompt:
-            prompts.append(prompt)
-            finishes += [row[key] for key in FINISHES if isinstance(row.get(key), str)][:1]
-    if lines and not prompts:
+    requests = [request for line in lines if (request := _request(_row(line))).prompt]
+    if lines and not requests:
         raise DataError(
             "no line of the log holds a prompt",
             where=str(file),
             why=f"a line is a JSON object with messages, or with one of {', '.join(PROMPTS)}",
         )
-    return Log(prompts, finishes, len(lines) - len(prompts))
+    return Log(requests, len(lines) - len(requests))
 
 
 def _row(line: bytes) -> dict[str, Any]:
@@ -70,17 +92,38 @@ def _row(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) else {}
 
 
-def _prompt(row: dict[str, Any]) -> str:
-    inner = row.get("request")
-    for place in (row, inner if isinstance(inner, dict) else {}):
-        messages = place.get("messages")
-        if isinstance(messages, list) and all(isinstance(m, dict) for m in messages):
-            turns = [{"role": str(m.get("role")), "content": _text(m.get("content"))} for m in messages]
-            return prompt_of(turns).strip()
-        for key in PROMPTS:
-            if isinstance(place.get(key), str):
-                return str(place[key]).strip()
-    return ""
+def _request(row: dict[str, Any]) -> Request:
+    asked = [row, inner] if isinstance(inner := row.get("request"), dict) else [row]
+    said = [row, inner] if isinstance(inner := row.get("response"), dict) else [row]
+    turns = next((found for place in asked if (found := _turns(place)) is not None), None)
+    prompt = prompt_of(turns) if turns is not None else _text_of(asked, PROMPTS) or ""
+    choices = [choice for place in said if (choice := _choice(place))]
+    answer = _text_of(said, ANSWERS)
+    if answer is None and choices:
+        message = choices[0].get("message")
+        answer = _text(message.get("content")) if isinstance(message, dict) else _text_of(choices, ("text",))
+    if answer is None and turns and turns[-1]["role"] == "assistant":
+        answer = answer_of(turns)
+    return Request(prompt.strip(), answer, _text_of([*said, *choices], FINISHES))
+
+
+def _turns(place: dict[str, Any]) -> list[dict[str, str]] | None:
+    messages = place.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        return None
+    return [{"role": str(m.get("role")), "content": _text(m.get("content"))} for m in messages]
+
+
+def _choice(place: dict[str, Any]) -> dict[str, Any]:
+    """The first of an answer's choices; empty where there is none."""
+    choices = place.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _text_of(places: list[dict[str, Any]], keys: tuple[str, ...]) -> str | None:
+    """The first text under one of the keys."""
+    return next((str(p[key]) for p in places for key in keys if isinstance(p.get(key), str)), None)
 
 
 def _text(content: Any) -> str:

@@ -21,6 +21,7 @@ FIRST_TOKEN = "vllm:time_to_first_token_seconds"
 FINISHED = "vllm:request_success_total"  # by finished_reason, which may be abort or error in spite of the name
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 FAILED = ("abort", "error")
+CUT = "length"
 
 _LINE = re.compile(r"(?P<name>[A-Za-z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

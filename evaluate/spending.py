@@ -45,7 +45,7 @@ def month(evidence: Evidence, price: Price) -> dict[str, Any]:
         each = cost.per_1k(evidence, price)
         return found | ({"money": price.per_month * each.value / REQUESTS} if each.n else {"why": each.note})
     if tariff.machine_hour is None:
-        return found | {"why": "no price of its machine or tokens is given"}
+        return found | {"why": tariff.why}
     able = capacity(evidence)
     sure = able.lower if able.lower is not None else able.value  # a slower machine than measured must do as well
     if not able.n or not sure > 0:
@@ -68,13 +68,13 @@ def break_even(own: Evidence, api: Evidence, price: Price) -> dict[str, Any]:
     """
     names = [e.name if e.about.get("uses_arm") else e.system for e in (own, api)]
     found: dict[str, Any] = {"own": names[0], "api": names[1], "per_month": None, "why": None}
-    each, able = cost.per_1k(api, price), capacity(own)
+    each, able, hour = cost.per_1k(api, price), capacity(own), Tariff.of(own, price).machine_hour
     sure = able.lower if able.lower is not None else able.value
-    if not each.n or price.machine_hour is None or not able.n or not sure > 0:
+    if not each.n or hour is None or not able.n or not sure > 0:
         return found | {"why": each.note if not each.n else "what one machine answers, or its price, is not known"}
     if each.value == 0:
         return found | {"per_month": math.inf, "why": "the API costs nothing"}
-    needed = price.machine_hour * HOURS / (each.value / REQUESTS)
+    needed = hour * HOURS / (each.value / REQUESTS)
     most = sure * price.utilisation * SECONDS
     if needed > most:
         why = f"before that a machine is full: it answers {most:,.0f} requests a month"

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from tamis.errors import EvidenceError, RecipeError, StageFailed, require
-from tamis.evaluate import load, metrics, own, timing
+from tamis.evaluate import again, judged, judging, load, looks, metrics, own, timing
 from tamis.evaluate.environment import environment
 from tamis.evaluate.evidence import Evidence
 from tamis.evaluate.journal import Journal, batch_plan
@@ -38,7 +38,7 @@ from tamis.evaluate.task import Item, Reader, items_of
 from tamis.prompt import expected
 from tamis.recipe import Recipe, SystemSpec, Task
 from tamis.record import json_sha256
-from tamis.run import Progress, Run, Stage, fingerprint, peak_memory_mb
+from tamis.run import Progress, Run, Stage, file_sha256, fingerprint, peak_memory_mb
 from tamis.schema import read_json, write_json, write_parquet
 
 LATENCIES = ("latency.e2e.p50", "latency.e2e.p95", "latency.ttft.p50", "latency.ttft.p95", "latency.tpot.p50")
@@ -83,7 +83,7 @@ def evaluate_arm(
     for id in task.metrics:
         _known(id)  # a misspelt one must not be found after hours of answering
     asked = items_of(items, task)
-    setting = Setting(run, recipe, arm, asked, Reader.of(task, asked, _labels(train_rows, task)), train_rows)
+    setting = Setting(run, recipe, arm, asked, reader_for(task, items, train_rows), train_rows)
     done: dict[str, Any] = {}
     waiting: list[tuple[str | SystemSpec, Stage]] = []
     for spec in systems:
@@ -101,8 +101,21 @@ def evaluate_arm(
     for spec in systems:
         if load.ensure(run.evaluate(arm, name_of(spec)), spec, setting, quiet=quiet):
             done[name_of(spec)]["skipped"] = False
+        evidence = Evidence(arm, name_of(spec), run.evaluate(arm, name_of(spec)))
+        if judging.ensure(evidence, setting, quiet=quiet):
+            done[name_of(spec)]["skipped"] = False
+            write_metrics(Evidence(arm, name_of(spec), evidence.folder), recipe)
     ordered = {name_of(spec): done[name_of(spec)] for spec in systems}
     return {"systems": ordered, "seconds": time.perf_counter() - started}
+
+
+def reader_for(task: Task, items: pa.Table, train_rows: pa.Table | None) -> Reader:
+    """What reads answers to these items: its labels are those of the items and of the training rows.
+
+    Raises:
+        DataError: the evaluation set cannot be used.
+    """
+    return Reader.of(task, items_of(items, task), _labels(train_rows, task))
 
 
 def _labels(train_rows: pa.Table | None, task: Task) -> list[str]:
@@ -134,6 +147,8 @@ def _fingerprint(spec: str | SystemSpec, setting: Setting) -> str:
         "seed": recipe.seed,
         "system": name or _told(spec),  # type: ignore[arg-type]
     }
+    if recipe.evaluate.again:
+        inputs["again"] = recipe.evaluate.again
     if _needs_rows(spec):
         inputs["training"] = _rows_sha(setting.train_rows)
         inputs["embedder"] = recipe.embedder
@@ -221,12 +236,13 @@ def _evaluate(
                 hint="mend the cause and run the same command",
             )
         write_parquet(stage.folder / "samples.parquet", samples)
+        repeated = _again(system, setting, samples)
         if requests:
             seed = setting.recipe.seed_for("evaluate.latency")
             base = len(setting.items)
             table = timing.measure(system, setting.items, latency, seed, lambda n: progress.update(base + n, "timing"))
             write_parquet(stage.folder / "requests.parquet", table)
-        about = _about(system, spec, setting, samples, journal)
+        about = _about(system, spec, setting, samples, journal) | {"again": repeated}
     finally:
         system.close()
     write_json(stage.folder / "metrics.json", about)
@@ -238,8 +254,18 @@ def _evaluate(
         "seconds": time.perf_counter() - started,
         "peak_mb": peak_memory_mb(),
     }
+    looks.note(setting.run, about["eval_set_sha256"], setting.arm, name)
     stage.finish(**summary)
     return {**summary, "skipped": False}
+
+
+def _again(system: System, setting: Setting, samples: pa.Table) -> dict[str, Any] | None:
+    """The A/A check that the recipe asks for."""
+    if not (count := setting.recipe.evaluate.again):
+        return None
+    first = dict(zip(samples.column("id").to_pylist(), samples.column("answer").to_pylist(), strict=True))
+    seed = setting.recipe.seed_for("evaluate.again")
+    return again.asked_again(system, setting.items, first, setting.reader, count, seed)
 
 
 def time_requests(
@@ -371,8 +397,12 @@ def write_metrics(evidence: Evidence, recipe: Recipe) -> None:
     in `failed_metrics` with file and line: the answers were expensive, and a gate on it is INVALID anyway.
     """
     task = recipe.evaluate.task
-    wanted = {id: _known(id) for id in metrics.for_task(task.kind, task.metrics)}
+    judgements = evidence.folder / judged.TABLE
+    further = judged.METRICS if judgements.is_file() else ()
+    wanted = {id: _known(id) for id in metrics.for_task(task.kind, (*task.metrics, *further))}
     asked = json_sha256([[id, own.source(id)] for id in wanted])
+    if further:
+        asked = json_sha256([asked, file_sha256(judgements)])
     about = {k: v for k, v in evidence.about.items() if k != "schema_version"}
     if about.get("metrics_sha256") == asked:
         return
@@ -399,6 +429,8 @@ def _metrics(evidence: Evidence, wanted: dict[str, metrics.Metric]) -> tuple[dic
         interval = absolute(evidence, id)
         if interval.n:
             found[id] = interval.as_dict(metrics.lookup(id).unit)
+    if (repeated := evidence.about.get("again")) and repeated["items"]:
+        found["flip_rate"] = repeated["rate"]
     if (skill := _given_parsed(evidence.answers)) is not None:
         found["accuracy_given_parsed"] = skill
     return found, failed

@@ -103,7 +103,7 @@ class Setting:
 
 
 # Systems whose answers depend on the arm's rows or adapter; the others are evaluated once, in the first arm.
-ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority")
+ARM_BOUND = ("tuned", "merged", "linear", "nearest", "majority", "bytes")
 
 
 def bound_to_arm(spec: str | SystemSpec) -> bool:
@@ -140,6 +140,10 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
             from tamis.evaluate.baselines import Baseline
 
             return Baseline.fit(spec, self.setting)
+        if spec == "bytes":
+            from tamis.evaluate.byte_model import Bytes
+
+            return Bytes.of(self.setting)
         from tamis.evaluate import local
 
         recipe = self.setting.recipe
@@ -173,6 +177,14 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
         from tamis.evaluate import local
 
         model = spec.model or self.setting.recipe.model
+        if spec.model is not None and spec.adapter is None:
+            from tamis.evaluate.encoder import Encoder, is_encoder
+            from tamis.models import resolve
+
+            trusted = self.setting.recipe.train.trust_remote_code
+            if is_encoder(resolve(spec.model, trust_remote_code=trusted)):
+                self.close()
+                return Encoder(spec.name, spec.model, self.setting)
         quantisation = spec.quantisation or (local.quantised(self.setting.recipe) if spec.model is None else "none")
         engine = self._engine(model, spec.adapter, quantisation)
         if spec.prompt == "best":
@@ -184,7 +196,7 @@ class Workshop(contextlib.AbstractContextManager["Workshop"]):
 
         if not spec.tuned:
             return Baseline.fit("linear", self.setting, encoder)
-        from tamis.evaluate.encoder import tuned
+        from tamis.evaluate.encoder_tuning import tuned
 
         return tuned(encoder, self.setting)
 

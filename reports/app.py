@@ -24,6 +24,8 @@ PAGES = [
     ("map.py", "Map", "map"),
     ("choose.py", "Base", "base"),
     ("training.py", "Training", "training"),
+    ("monitor.py", "Monitor", "monitor"),
+    ("study.py", "Study", "study"),
     ("runs.py", "Runs", "runs"),
     ("method.py", "Method", "method"),
 ]

@@ -132,7 +132,7 @@ def throughputs(loads: Sequence[tuple[str, Sequence[Level]]], by: str) -> str | 
     """
     curves = []
     for (label, levels), colour in zip(loads, figures.SERIES, strict=False):
-        points = [(x.at, x.throughput) for x in levels if x.by == by and x.throughput is not None]
+        points = [(x.at, x.throughput.finite) for x in levels if x.by == by and x.throughput.finite is not None]
         if points:
             curves.append(Curve(label, [a for a, _ in points], [t for _, t in points], colour))
     if not curves:

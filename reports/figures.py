@@ -123,12 +123,13 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Points of one line, x rising."""
+    """Points of one line, x rising; `spans` are the intervals of the ys, where they have any."""
 
     label: str
     xs: Sequence[float]
     ys: Sequence[float]
     role: Role = "baseline"
+    spans: Sequence[tuple[float | None, float | None]] = ()
 
 
 class Limit(NamedTuple):
@@ -435,6 +436,7 @@ def lines(
     marks: Sequence[float] = (),
     steps: bool = False,
     dots: bool = False,
+    limit: Limit | None = None,
 ) -> str:
     """Lines over one axis, named in a legend above.
 
@@ -450,8 +452,11 @@ def lines(
         marks: heights at which each curve gets a dot.
         steps: draw as a staircase.
         dots: mark every point, where each is a measurement of its own.
+        limit: drawn as a dashed line across, with its text.
     """
-    y_axis = Axis.over(list(y_range) if y_range else [y for c in curves for y in c.ys if math.isfinite(y)])
+    ends = [y for c in curves for span in c.spans for y in span if y is not None and math.isfinite(y)]
+    heights = [*(y for c in curves for y in c.ys if math.isfinite(y)), *ends, *([limit.value] if limit else [])]
+    y_axis = Axis.over(list(y_range) if y_range else heights)
     x_axis = Axis.over([x for c in curves for x in c.xs], log=log, pad=0.02)
     left, right, top, bottom = 14 + _widest([write_y(t) for t in y_axis.ticks]), WIDTH - 12, 40, 270
     across, up = Scale(x_axis, left, right), Scale(y_axis, bottom, top)
@@ -460,6 +465,9 @@ def lines(
     for tick in y_axis.ticks:
         parts.append(_line(left, up(tick), right, up(tick), "grid"))
         parts.append(_text(left - 6, up(tick) + 4, trimmed(write_y(tick)), "muted", "end"))
+    if limit:
+        parts.append(_line(left, up(limit.value), right, up(limit.value), "bad", dash="5 3", width=1.5))
+        parts.append(_text((left + right) / 2, up(limit.value) - 5, limit.text, "bad", "middle"))
     x = 2.0
     for i, curve in enumerate(curves):
         dash = f' stroke-dasharray="{DASHES[i % len(DASHES)]}"' if i % len(DASHES) else ""
@@ -467,6 +475,10 @@ def lines(
         path = _stairs(pairs, across, up) if steps else [f"{across(a):.1f},{up(b):.1f}" for a, b in pairs]
         shape = f'<polyline points="{" ".join(path)}" fill="none" stroke-width="2" {_stroke(curve.role)}{dash}/>'
         parts.append(_group("", curve.label, [shape]))
+        for a, (low, high) in zip(curve.xs, curve.spans, strict=False):
+            if low is not None and high is not None:
+                parts.append(_line(across(a), up(low), across(a), up(high), curve.role, width=1.5))
+                parts += [_line(across(a) - 4, up(y), across(a) + 4, up(y), curve.role) for y in (low, high)]
         for a, b in pairs if dots else ():
             dot = f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="4" {_fill(curve.role)}/>'
             parts.append(_group("", f"{curve.label}: {write_y(b)} at {write_x(a)}", [dot]))

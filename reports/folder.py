@@ -67,10 +67,15 @@ class Folder:
     # ------------------------------------------------------------------------------------------ the commands
 
     @property
+    def typed(self) -> str:
+        """What names this run to a command that takes a recipe or a run."""
+        path = _quoted(self.run.path)
+        return path if self.run.recipe_file.is_file() else f"RECIPE --run {path}"
+
+    @property
     def rerun(self) -> str:
         """The command that does what is missing and leaves alone what is done."""
-        path = _quoted(self.run.path)
-        return f"tamis run {path}" if self.run.recipe_file.is_file() else f"tamis run RECIPE --run {path}"
+        return f"tamis run {self.typed}"
 
     @property
     def regate(self) -> str:

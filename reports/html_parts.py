@@ -7,13 +7,16 @@ other things that are written.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from tamis.reports import drawings
 from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import Funnel
 from tamis.reports.examples_view import CHANGES, MEANING, Example, Examples
+from tamis.reports.figures import SERIES
 from tamis.reports.folder import Problem
+from tamis.reports.load_view import Level
 from tamis.reports.measures import Measure
 from tamis.reports.metric_names import named
 from tamis.reports.systems_view import SPOKEN, PairRow, SystemsView
@@ -24,7 +27,7 @@ from tamis.reports.visible_text import line as one_line
 from tamis.reports.word_diff import Piece, word_diff
 
 # What tables may hold before the rest is counted instead of shown; together they stay well inside 300 KB.
-MOST_GATES, MOST_SLICES, MOST_SYSTEMS, MOST_PROBLEMS = 30, 10, 40, 20
+MOST_GATES, MOST_SLICES, MOST_SYSTEMS, MOST_PROBLEMS, MOST_LEVELS = 30, 10, 40, 20, 40
 REMARK = 240  # characters of a note in a table
 
 # Colour by verdict: role of the figures' palette.
@@ -95,8 +98,8 @@ def problem_list(found: Sequence[Problem]) -> str:
         f"<li>{in_html(p.what)} (<code>{in_html(p.where)}</code>). To {word} it: <code>{in_html(p.repair)}</code></li>"
         for p in found[:MOST_PROBLEMS]
     )
-    cut = _cut(len(found), min(len(found), MOST_PROBLEMS), "problems")
-    return f'<section class="problems"><h2>{title}</h2><ul>{items}</ul>{cut}</section>'
+    left_out = cut(len(found), min(len(found), MOST_PROBLEMS), "problems")
+    return f'<section class="problems"><h2>{title}</h2><ul>{items}</ul>{left_out}</section>'
 
 
 # -------------------------------------------------------------------------------------------------------- tables
@@ -143,8 +146,10 @@ def table(
         row = "".join(cell(i, c) for i, c in enumerate(cells))
         rows += f'<tr class="noted">{row}</tr>' if note else f"<tr>{row}</tr>"
         rows += f'<tr><td class="more" colspan="{len(head)}">{note}</td></tr>' if note else ""
+    # whoever has no pointer scrolls a table that is too wide by its focus
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="{re.sub("<[^>]*>", "", caption)}">'
     return (
-        f'<div class="scroll"><table class="{kind or "plain"}"><caption>{caption}</caption>'
+        f'{box}<table class="{kind or "plain"}"><caption>{caption}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -158,8 +163,8 @@ def gates(view: ReportView) -> str:
     head = ["gate", "limit", "measured", f"{shown[0].measure.per_cent} interval", "distance", "result"]
     caption, notes = "Every gate of the policy, those that failed first", [_gate_note(g) for g in shown]
     shown_table = table(head, [_gate_cells(g) for g in shown], caption, notes=notes)
-    cut = _cut(len(main.gates), len(shown), "gates")
-    return f'<section id="gates"><h2>Gates</h2>{shown_table}{cut}</section>'
+    left_out = cut(len(main.gates), len(shown), "gates")
+    return f'<section id="gates"><h2>Gates</h2>{shown_table}{left_out}</section>'
 
 
 def _gate_cells(gate: GateRow) -> list[str]:
@@ -251,13 +256,42 @@ def systems(view: ReportView) -> str:
         what = SPOKEN.get(s.system, "")
         name = f"<b>{in_html(systems.label(s.arm, s.system))}</b><br><small>{muted(in_html(what))}</small>"
         rows = written.count(s.train_rows) if s.train_rows else written.DASH
-        body.append([name, rows, *(_with_interval(s.get(m)) for m in metrics)])
+        body.append([name, rows, *(with_interval(s.get(m)) for m in metrics)])
     numeric = range(1, len(head))
     caption = f"Every system on the same items; beneath each number its {systems.confidence * 100:g}% interval"
     shown_table = table(head, body, caption, list(numeric), "dense")
     notes = "".join(f'<p class="note">{_code(n)}</p>' for n in view.notes)
-    cut = _cut(len(systems.systems), len(shown), "systems")
-    return f'<section id="systems"><h2>Systems</h2>{shown_table}{cut}{spending(systems)}{notes}</section>'
+    left_out = cut(len(systems.systems), len(shown), "systems")
+    return f'<section id="systems"><h2>Systems</h2>{shown_table}{left_out}{spending(systems)}{notes}</section>'
+
+
+LOADS = {"concurrency": "in flight", "rate": "a second"}
+
+
+def under_load(loads: Sequence[tuple[str, Sequence[Level]]]) -> str:
+    """What systems answered a second at each measured load, drawn and in numbers; `loads`: name and levels of each."""
+    drawn = "".join(drawings.throughputs(loads, by) or "" for by in LOADS)
+    head = ["system", "load", "requests", "failed", "answered a second", "p50", "p95"]
+    levels = [(name, x) for name, found in loads for x in found]
+    shown, notes, body = levels[:MOST_LEVELS], [], []
+    for name, x in shown:
+        how = "" if x.arrival == "closed" else f", {in_html(one_line(x.arrival, 20))}"
+        numbers = [with_interval(m) for m in (x.throughput, x.p50, x.p95)]
+        load = f"{x.at:g} {LOADS[x.by]}{how}"
+        body.append([in_html(name), load, written.count(x.requests), written.count(x.failed), *numbers])
+        notes.append(f'<span class="t-bad">! no evidence: {in_html(x.invalid, REMARK)}</span>' if x.invalid else "")
+    caption = "Each level is a measurement of its own; failed requests count as infinitely slow"
+    shown_table = table(head, body, caption, range(2, 7), "dense", notes)
+    left_out = cut(len(levels), len(shown), "levels")
+    return f'<section id="loads"><h2>Under load</h2>{drawn}{shown_table}{left_out}</section>'
+
+
+def loads(view: ReportView) -> str:
+    """Every system that was measured under load."""
+    if view.systems is None:
+        return ""
+    found = [(view.systems.label(s.arm, s.system), s.loads) for s in view.systems.systems if s.loads]
+    return under_load(found[: len(SERIES)]) if found else ""
 
 
 def spending(systems: SystemsView) -> str:
@@ -266,10 +300,11 @@ def spending(systems: SystemsView) -> str:
     return f"<h3>What it costs</h3><ul>{lines}</ul>" if lines else ""
 
 
-def _with_interval(m: Measure) -> str:
+def with_interval(m: Measure, sign: str = "") -> str:
+    """A measure with its interval beneath; `sign`: of ours, after the number."""
     if not m.known:
         return f'<span class="muted" title="{in_html(m.note, REMARK)}">{written.UNKNOWN}</span>'
-    return f'{_measured(m)}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
+    return f'{_measured(m)}{sign}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
 
 
 def _code(text: str) -> str:
@@ -458,5 +493,6 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="facts">{"".join(f"<dt>{in_html(name)}</dt><dd>{value}</dd>" for name, value in pairs)}</dl>'
 
 
-def _cut(total: int, shown: int, what: str) -> str:
+def cut(total: int, shown: int, what: str) -> str:
+    """What is not shown, where a table does not hold all."""
     return f'<p class="muted">{shown} of {written.count(total)} {what} shown.</p>' if total > shown else ""

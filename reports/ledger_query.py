@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,16 @@ def count(run: Run, where: Filter = Filter()) -> int:
 def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
     """One page of rows, in order of id, or closest to the limit first. `number` counts from 1."""
     clause, values = where.sql()
-    order = "order by abs(slack), id" if where.near_limit else ""  # the file is sorted by id already
-    query = f"select {SHOWN} from ledger {clause} {order} limit {int(size)} offset {int(size) * (int(number) - 1)}"
-    return ask(run, query, values)
+    some = f"limit {int(size)} offset {int(size) * (int(number) - 1)}"
+    if not where.near_limit:
+        return ask(run, f"select {SHOWN} from ledger {clause} {some}", values)  # the file is sorted by id already
+    # Only what decides the order is read of every row; the other columns of the page's rows alone.
+    query = f"select file_row_number n from ledger_places {clause} order by abs(slack), n {some}"
+    places = ", ".join(str(int(r["n"])) for r in ask(run, query, values))
+    if not places:
+        return []
+    these = f"where file_row_number in ({places}) order by abs(slack), file_row_number"
+    return ask(run, f"select {SHOWN} from ledger_places {these}", [])
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:
@@ -193,22 +201,32 @@ def said(run: Run, ids: list[str]) -> dict[str, tuple[str, str]]:
     if not files or not ids:
         return {}
     marks = ", ".join("?" * len(ids))
-    with _connect() as db:
-        found = db.execute(
-            f"select id, messages from read_parquet(?) where id in ({marks})", [[str(f) for f in files], *ids]
-        ).fetchall()
-    return {id_: (prompt_of(messages), answer_of(messages)) for id_, messages in found}
+    found = _rows(f"select id, messages from read_parquet(?) where id in ({marks})", [[str(f) for f in files], *ids])
+    return {r["id"]: (prompt_of(r["messages"]), answer_of(r["messages"])) for r in found}
 
 
 def ask(run: Run, query: str, values: list[Any]) -> list[dict[str, Any]]:
-    """Rows of a query to the table `ledger`; `values` fill its question marks."""
-    with _connect() as db:
-        source = f"with ledger as (from read_parquet('{_literal(ledger_file(run))}')) "
-        body = query.removeprefix("with ") if query.startswith("with ") else query
-        joined = f"{source.rstrip()}, {body}" if query.startswith("with ") else source + query
-        cursor = db.execute(joined, values)
-        names = [d[0] for d in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    """Rows of a query to the table `ledger`; `values` fill its question marks.
+
+    `ledger_places` is the same table with the place of each row in the file, as `file_row_number`, from 0.
+    """
+    file = _literal(ledger_file(run))
+    source = f"with ledger as (from read_parquet('{file}'))"
+    if " ledger_places " in query:
+        source += f", ledger_places as (from read_parquet('{file}', file_row_number = true))"
+    joined = f"{source}, {query.removeprefix('with ')}" if query.startswith("with ") else f"{source} {query}"
+    return _rows(joined, values)
+
+
+def _rows(query: str, values: list[Any]) -> list[dict[str, Any]]:
+    try:
+        with _database().cursor() as db:
+            cursor = db.execute(query, values)
+            names = [d[0] for d in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    except (duckdb.FatalException, duckdb.InternalException):
+        _database.cache_clear()  # after such an error it answers nobody, not even about files that are whole
+        raise
 
 
 def _literal(path: Path) -> str:
@@ -216,9 +234,7 @@ def _literal(path: Path) -> str:
 
 
 def _columns(run: Run) -> list[str]:
-    with _connect() as db:
-        found = db.execute("select name from parquet_schema(?)", [str(ledger_file(run))]).fetchall()
-    return [str(name) for (name,) in found]
+    return [str(r["name"]) for r in _rows("select name from parquet_schema(?)", [str(ledger_file(run))])]
 
 
 def _score_column(run: Run, score: str) -> str:
@@ -228,6 +244,8 @@ def _score_column(run: Run, score: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for the whole process: opening one takes as long as counting a million rows. It holds no data."""
     # extensions are never fetched: everything needed is built in
     return duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})

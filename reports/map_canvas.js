@@ -41,15 +41,25 @@ const CELLS = 256, FULL = 65535;
 
 export default function (component) {
   const { parentElement, data, setStateValue } = component;
-  const root = parentElement.querySelector(".map");
+  const place = parentElement.querySelector(".place");
   const told = unpack(data);
-  if (!root.map) {
-    root.map = build(root, setStateValue);
-    if (!root.map) return;
+  // One map for every visit of the page: software draws a million points in most of a second, and the picture of the
+  // last visit is still right unless something is told anew.
+  const map = (window.tamisMap ??= build());
+  if (!map) {
+    place.textContent = "This browser has no WebGL2: the picture below shows where rows are many.";
+    setStateValue("no_webgl2", true);
+    return;
   }
-  root.map.set = setStateValue;
-  if (root.map.stamp !== told.stamp) root.map.show(told);
-  return () => { root.map?.close(); root.map = null; root.replaceChildren(); };
+  map.set = setStateValue;
+  if (map.stamp !== told.stamp) map.show(told);
+  if (map.root.parentNode !== place) {
+    map.polygon = told.polygon;
+    place.replaceChildren(map.root);
+    map.say();
+    map.draw();
+  }
+  return () => { if (map.root.parentNode === place) map.root.remove(); };
 }
 
 function unpack(data) {
@@ -62,7 +72,7 @@ function unpack(data) {
   return told;
 }
 
-function build(root, set) {
+function build() {
   const make = (name, attributes = {}, text = "") => {
     const e = document.createElement(name);
     for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
@@ -74,18 +84,15 @@ function build(root, set) {
   const top = make("canvas", { class: "top", tabindex: "0", role: "application", "aria-roledescription": "map" });
   const tip = make("div", { class: "tip", hidden: "" }), legend = make("ul", { class: "legend", "aria-label": "legend" });
   const status = make("span", { role: "status", "aria-live": "polite" });
-  const gl = below.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
-  if (!gl) {
-    root.replaceChildren(style, make("p", {}, "This browser has no WebGL2: the picture below shows where rows are many."));
-    set("no_webgl2", true);
-    return null;
-  }
+  const gl = below.getContext("webgl2", { antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true });
+  if (!gl) return null;
   field.append(below, top, tip);
-  root.replaceChildren(style, bar, field, legend);
+  const root = make("div", { class: "map" });
+  root.append(style, bar, field, legend);
   const pen = top.getContext("2d");
-  const map = { set, stamp: null, told: null, hidden: new Set(), polygon: [] };
+  const map = { root, say, draw, set: () => {}, stamp: null, told: null, hidden: new Set(), polygon: [] };
   const view = { x: 0.5, y: 0.5, zoom: 1 };
-  let panning = false, queued = false, program, buffers, cells;
+  let panning = false, queued = false, painted = "", program, buffers, cells;
 
   const button = (text, act, title) => {
     const b = make("button", { type: "button", title }, text);
@@ -195,9 +202,14 @@ function build(root, set) {
   }
   function paint() {
     const ratio = window.devicePixelRatio || 1, w = field.clientWidth, h = field.clientHeight;
+    if (!w || !h) return;  // not on the page now
     for (const c of [below, top])
       if (c.width !== Math.round(w * ratio) || c.height !== Math.round(h * ratio))
         [c.width, c.height] = [Math.round(w * ratio), Math.round(h * ratio)];
+    outline(map.polygon.map(toScreen), true, ratio);
+    const look = JSON.stringify([w, h, ratio, view, [...map.hidden], map.stamp]);
+    if (look === painted) return;  // a lasso alone moves no point
+    painted = look;
     const { n, colours } = map.told, dense = Math.log10(Math.max(n, 10));
     const size = Math.max(1.6, (11.5 - 1.6 * dense) * Math.min(3, view.zoom ** 0.35)) * ratio;
     const alpha = Math.min(0.9, Math.max(0.25, 1.35 - 0.15 * dense + 0.1 * Math.log2(view.zoom)));
@@ -214,7 +226,6 @@ function build(root, set) {
     gl.uniform1f(at("size"), size);
     gl.uniform4fv(at("paint"), paints);
     gl.drawArrays(gl.POINTS, 0, n);
-    outline(map.polygon.map(toScreen), true, ratio);
     root.dataset.drawn = map.stamp;
   }
   function outline(corners, closed, ratio = window.devicePixelRatio || 1) {
@@ -305,13 +316,16 @@ function build(root, set) {
     keys[e.key]();
   });
   below.addEventListener("webglcontextlost", (e) => e.preventDefault());
-  below.addEventListener("webglcontextrestored", () => { load(); fill(); draw(); });
+  below.addEventListener("webglcontextrestored", () => { load(); fill(); painted = ""; draw(); });
   const watcher = new ResizeObserver(draw);
   watcher.observe(field);
   load();
 
   map.show = (told) => {
+    const [now, before] = [told.stamp, map.stamp ?? ""].map((stamp) => stamp.split("-")[0]);
+    if (now !== before) Object.assign(view, { x: 0.5, y: 0.5, zoom: 1 });  // other rows; other colours move nothing
     Object.assign(map, { told, stamp: told.stamp, polygon: told.polygon });
+    delete root.dataset.drawn;
     map.hidden.clear();
     cells = null;
     fill();
@@ -334,6 +348,5 @@ function build(root, set) {
     say();
     draw();
   };
-  map.close = () => { watcher.disconnect(); gl.getExtension("WEBGL_lose_context")?.loseContext(); };
   return map;
 }

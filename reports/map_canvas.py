@@ -20,7 +20,7 @@ from tamis.reports.visible_text import line as one_line
 
 _component = st.components.v2.component(
     "tamis_map",
-    html='<div class="map"></div>',
+    html='<div class="place"></div>',
     js=(Path(__file__).parent / "map_canvas.js").read_text(encoding="utf-8"),
 )
 
@@ -41,7 +41,10 @@ class Picked:
 
 
 def packed(xy: npt.NDArray[np.uint16], colours: Colouring, polygon: list[list[float]], stamp: str) -> bytes:
-    """The block of bytes described above; 4 bytes + header + 5 n bytes. Another `stamp` tells the browser to redraw."""
+    """The block of bytes described above; 4 bytes + header + 5 n bytes.
+
+    Another `stamp` tells the browser to redraw; where its part before the first dash differs, the rows are others too.
+    """
     header = {
         "n": len(xy),
         "names": [one_line(n, 40) for n in colours.names],

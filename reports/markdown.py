@@ -81,7 +81,8 @@ def _systems(view: ReportView) -> list[str]:
         cells = [f"{first.text} ({first.interval})" if first.known else first.text, *(m.text for m in others)]
         rows.append([name, trained, *map(_escaped, cells)])
     table = _table(["system", "rows", *(named(m).label for m in metrics)], rows)
-    notes = [f"- {_with_code(n)}" for n in (*systems.spending[:MOST_SYSTEMS], *view.notes[:3])]
+    says = [f"tamis {t.kind}: {s}" for t in view.tries for s in t.says[:2]]
+    notes = [f"- {_with_code(n)}" for n in (*systems.spending[:MOST_SYSTEMS], *view.notes[:3], *says)]
     return [*table, *_rest(len(systems.systems), MOST_SYSTEMS, "systems"), *([""] if notes else []), *notes]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tamis.reports import choose_parts, look
+from tamis.reports import choose_parts, look, study_html
 from tamis.reports import html_parts as parts
+from tamis.reports.tries_parts import tries_html
 from tamis.reports.view import ReportView, load
 from tamis.reports.visible_text import in_html
 from tamis.reports.visible_text import line as one_line
@@ -47,7 +48,10 @@ def page(view: ReportView) -> str:
             parts.arms(view),
             parts.systems(view),
             parts.pictures(view),
+            parts.loads(view),
+            *map(tries_html, view.tries),
             parts.rows_and_changes(view),
+            study_html.studies(view),
             choose_parts.choosing(view.choosing),
         ]
     )

@@ -15,6 +15,7 @@ from tamis.reports.examples_view import Examples
 from tamis.reports.folder import Folder, Problem
 from tamis.reports.launch import ROOT_VARIABLE
 from tamis.reports.section import section
+from tamis.reports.tries_view import TITLES
 from tamis.reports.view import ReportView, load
 from tamis.reports.visible_text import in_streamlit
 from tamis.reports.visible_text import line as one_line
@@ -136,8 +137,10 @@ def _all_examples(path: str, arm: str, baseline: str, at: tuple[float, ...]) -> 
 def signature(run: Run) -> tuple[float, ...]:
     """When the files that a view is made of were last written."""
     files = [run.recipe_file, run.comparison, run.verdict, run.curate / "funnel.json", run.curate / "ledger.parquet"]
+    files += [run.path / kind / "result.json" for kind in TITLES]
     files.append(run.path / "choose" / "result.json")
     files += sorted(run.path.glob("**/stage.json")) + sorted(run.path.glob("**/progress.json"))
+    files += [run.path / home / "result.json" for home in ("study", "proxy")]
     files += [*sorted(run.path.glob("arms/*/evaluate/*/samples.parquet")), run.curate / "eval.parquet"]
     return tuple(f.stat().st_mtime for f in files if f.exists())
 
@@ -221,7 +224,12 @@ def damaged(part: Path, what: str, view: ReportView, key: str = "") -> None:
         view: the run.
         key: tells apart several such sentences on one page.
     """
-    folder = Folder(Run(Path(view.path)))
+    damaged_in(Run(Path(view.path)), part, what, key)
+
+
+def damaged_in(run: Run, part: Path, what: str, key: str = "") -> None:
+    """The same of a part of any run."""
+    folder = Folder(run)
     missing = not part.exists() or not any(part.iterdir())
     word = "not made yet" if missing else "cannot be read"
     repair = folder.rerun if missing else folder.redo(part)

@@ -13,7 +13,7 @@ from tamis.reports.review_queue import KINDS, Item
 from tamis.reports.visible_text import from_csv, in_csv
 
 # Rows are named by their whole id: of its first part alone a spreadsheet may make a number.
-GIVEN = ("id", "queue", "why", "prompt", "answer", "label", "fate")
+GIVEN = ("id", "queue", "why", "prompt", "answer", "label", "likelier", "fate")
 ASKED = ("decision", "new_label", "reviewer")
 
 
@@ -32,7 +32,8 @@ def queue_csv(items: Iterable[Item], texts: Mapping[str, tuple[str, str]], known
         prompt, answer = texts.get(item.id, ("", ""))
         d = known.get(item.content)
         said = (d.decision, d.label or "", d.reviewer) if d else ("", "", "")
-        cells = (item.id, KINDS[item.kind], item.why, prompt, answer, item.row["label"], item.fate, *said)
+        labels = (item.row["label"], item.likelier or "")
+        cells = (item.id, KINDS[item.kind], item.why, prompt, answer, *labels, item.fate, *said)
         writer.writerow([in_csv(cell) for cell in cells])
     return text.getvalue()
 

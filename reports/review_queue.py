@@ -12,6 +12,7 @@ from tamis.annotations import read as read_decisions
 from tamis.reports import ledger_query
 from tamis.reports.curation_view import REASONS, Funnel
 from tamis.reports.ledger_query import SHOWN, Filter
+from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
 
 MOST = 200  # rows of one queue: what a person looks through in an hour
@@ -31,11 +32,13 @@ class Item:
         row: its columns of the ledger (`ledger_query.SHOWN`).
         kind: which queue it is in.
         why: what makes it doubtful, in words, with the number.
+        likelier: the label that curation finds likelier; None where it has none to offer.
     """
 
     row: dict[str, Any]
     kind: Kind
     why: str
+    likelier: str | None = None
 
     @property
     def id(self) -> str:
@@ -101,7 +104,28 @@ def _conflicts(run: Run, funnel: Funnel) -> Queue:
 
 
 def _labels(run: Run, funnel: Funnel) -> Queue:
-    """Rows whose label the rows around them contradict most. How many are suspected was counted by curation."""
+    """Rows whose label the rows around them contradict, the worst first, with the label they would have."""
+    file = run.curate / "suspects.parquet"
+    if not file.is_file():
+        return _labels_of_old(run, funnel)
+    total = ledger_query.ask(run, "select count(*) n from read_parquet(?)", [str(file)])[0]["n"]
+    shown = ", ".join(f"ledger.{column.strip()}" for column in SHOWN.split(","))
+    rows = ledger_query.ask(
+        run,
+        f"select {shown}, likelier, margin from (select * from read_parquet(?) order by margin desc, id limit {MOST}) "
+        "s join ledger using (id) order by margin desc, id",
+        [str(file)],
+    )
+    return Queue(tuple(_doubtful(r) for r in rows), int(total))
+
+
+def _doubtful(row: dict[str, Any]) -> Item:
+    why = f"{one_line(row['likelier'], 40)} leads by {row['margin']:.2f}"
+    return Item(row, "labels", why, row["likelier"])
+
+
+def _labels_of_old(run: Run, funnel: Funnel) -> Queue:
+    """The same of a run whose curation did not note which label is likelier; how many are suspected it counted."""
     if not funnel.suspects or "label_margin" not in ledger_query.scores(run):
         return Queue((), 0)
     rows = ledger_query.ask(

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tamis.reports import written_numbers as written
+from tamis.reports.load_view import Level, levels
 from tamis.reports.measures import Measure, mapping, measure, number, rows, text, whole
 from tamis.reports.metric_names import metric_order, named
 
@@ -29,7 +30,14 @@ LATENCY = "latency.e2e.p95"
 
 @dataclasses.dataclass(frozen=True)
 class SystemRow:
-    """One system of one arm with everything measured of it. `uses_arm`: whether the arm's rows made it."""
+    """One system of one arm with everything measured of it.
+
+    Attributes:
+        errors: requests that failed.
+        uses_arm: whether the arm's rows made it.
+        retries: requests that were sent again.
+        loads: what was measured of it under load, the lightest first.
+    """
 
     arm: str
     system: str
@@ -38,6 +46,8 @@ class SystemRow:
     train_seconds: float | None
     errors: int
     uses_arm: bool
+    retries: int = 0
+    loads: tuple[Level, ...] = ()
     role: Literal["candidate", "baseline", "other"] = "other"
 
     def get(self, metric: str) -> Measure:
@@ -96,6 +106,8 @@ class SystemsView:
     pairs: tuple[PairRow, ...]
     spending: tuple[str, ...] = ()
     """What each system costs a month and where an API stops being cheaper, a sentence each."""
+    looks: int = 0
+    """Systems that were evaluated on these items so far, in this run and those beside it."""
 
     @property
     def several_arms(self) -> bool:
@@ -164,6 +176,7 @@ def systems_view(raw: dict[str, Any], candidate: str, baseline: str) -> SystemsV
         systems=tuple(sorted(systems, key=lambda s: ("candidate", "baseline", "other").index(s.role))),
         pairs=pairs,
         spending=tuple(t for t in mapping(raw.get("spending")).get("lines") or () if isinstance(t, str)),
+        looks=whole(mapping(raw.get("looks")).get("looks")) or 0,
     )
 
 
@@ -217,6 +230,8 @@ def _system(raw: dict[str, Any], candidate: str, baseline: str) -> SystemRow:
         train_seconds=number(raw.get("train_seconds")),
         errors=whole(raw.get("errors")) or 0,
         uses_arm=bool(raw.get("uses_arm", raw.get("train_rows"))),
+        retries=whole(raw.get("retries")) or 0,
+        loads=levels(raw.get("loads")),
         role="candidate" if name == candidate else "baseline" if name == baseline else "other",
     )
 

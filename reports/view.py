@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -19,7 +20,9 @@ from tamis.reports.examples_view import Examples, examples_view
 from tamis.reports.finding import finding
 from tamis.reports.folder import Folder, Problem, StageState
 from tamis.reports.measures import mapping, text
+from tamis.reports.study_view import StudyView, homes, study_view
 from tamis.reports.systems_view import PairRow, SystemRow, SystemsView, gain_note, honest_notes, systems_view
+from tamis.reports.tries_view import Tries, tries
 from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
 from tamis.run import Run, package_version
 from tamis.schema import LEDGER
@@ -64,7 +67,9 @@ class ReportView:
     reproduce: str
     problems: tuple[Problem, ...]
     training: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    studies: tuple[StudyView, ...] = ()
     redacted: bool = False
+    tries: tuple[Tries, ...] = ()
     choosing: Choosing | None = None
 
     @property
@@ -127,6 +132,7 @@ def load(
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
     choosing = _choosing(folder)
     recipe = folder.recipe() if state != "empty" else {}
+    tried = tries(folder)
     return ReportView(
         name=text(recipe.get("name")) or run.path.resolve().name,
         path=str(run.path),
@@ -149,9 +155,19 @@ def load(
         method=_method(systems, verdict, funnel),
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
+        studies=_studies(folder),
         choosing=choosing,
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
+        tries=tried,
     )
+
+
+def _studies(folder: Folder) -> tuple[StudyView, ...]:
+    views = []
+    for home in homes(folder):
+        file = folder.run.path / home / "result.json"
+        views.append(_part(folder, file, f"the {home}", folder.rerun, functools.partial(study_view, home)))
+    return tuple(v for v in views if v)
 
 
 def _part(folder: Folder, path: Any, what: str, repair: str, build: Callable[[dict[str, Any]], T]) -> T | None:
@@ -230,7 +246,13 @@ def _notes(systems: SystemsView | None, arm: str, candidate: str, baseline: str)
         for s in systems.systems
         if s.errors
     ]
-    return (*notes, *([gain] if gain else []), *failed)
+    again = [
+        f"{written.count(s.retries)} requests of {systems.label(s.arm, s.system)} were sent again before an answer "
+        f"came; their times count from the first sending."
+        for s in systems.systems
+        if s.retries
+    ]
+    return (*notes, *([gain] if gain else []), *failed, *again)
 
 
 def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Funnel | None) -> tuple[str, ...]:
@@ -243,6 +265,11 @@ def _method(systems: SystemsView | None, verdict: VerdictView | None, funnel: Fu
             f"Every system answered the same {written.count(items)} items{clusters}; intervals are "
             f"{systems.confidence * 100:g}%, and items of one component do not count as independent."
         )
+        if systems.looks > len(systems.systems):
+            lines.append(
+                f"These items have been looked at {written.count(systems.looks)} times, once by each system evaluated: "
+                "whoever keeps the best of many by the same items keeps its luck too."
+            )
         lines += [f"{named_how}." for named_how in _intervals_used(systems)]
         if environment := _flat(systems.environment):
             lines.append(f"Measured on: {environment}.")

@@ -53,7 +53,7 @@ class Cell:
             cell that trains nothing (`system: base`, a baseline) the rows a baseline is fitted on, or none.
         overlay: dotted recipe keys and their values for this cell: `{"seed": 3, "train.lr": 1e-3}`.
         about: what the cell stands for; `method` and `size` become columns, the rest is kept as JSON.
-        system: what is evaluated: `tuned`, or a baseline that is fitted on the rows (`linear`, `nearest`, `majority`).
+        system: what is evaluated: `tuned`, or what is fitted on the rows (`linear`, `nearest`, `majority`, `bytes`).
     """
 
     name: str
@@ -167,7 +167,7 @@ def _fingerprint(cell: Cell, settings: Recipe, rows: pa.Table | None, items: pa.
     from tamis.models import resolve
 
     model = None
-    if cell.system not in ("linear", "nearest", "majority"):
+    if cell.system not in ("linear", "nearest", "majority", "bytes"):
         model = resolve(settings.model, trust_remote_code=settings.train.trust_remote_code).sha256
     return fingerprint(
         {

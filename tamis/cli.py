@@ -158,8 +158,8 @@ def curate(
         )
     recipe = _reviewed(recipe, folder)
     with folder.lock():
-        loop.write_down(folder, recipe)
-        found = work(folder, recipe, quiet=quiet)
+        with loop.written_down(folder, recipe):
+            found = work(folder, recipe, quiet=quiet)
         if output is not None:
             import pyarrow.compute as pc
             import pyarrow.parquet as pq
@@ -317,10 +317,10 @@ def sql(
 
 
 def _columns(rows: list[list[str]]) -> list[str]:
-    """Rows as aligned columns, the header first; a line break in a cell becomes a blank."""
-    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Rows as aligned columns, no wider than the terminal; see `tamis.columns`."""
+    from tamis.columns import columns
+
+    return columns(rows)
 
 
 @app.command()
@@ -391,6 +391,9 @@ def _closing(run: Run, found: dict[str, Any]) -> list[str]:
         lines += [
             f"gate: arm {n} {a['verdict']} (tamis gate would exit {a['exit_code']})" for n, a in verdict["arms"].items()
         ]
+    looks = found["comparison"]["looks"]
+    if looks["looks"] > len(systems):
+        lines.append(f"looks   {looks['looks']} at these items, in {looks['runs']} runs since {looks['since']}")
     return [*lines, f"report  {found['report']}", f"next: tamis gate {run.path}"]
 
 
@@ -447,9 +450,10 @@ def _forecast(found: dict[str, Any], as_json: bool) -> None:
         for text in (*sentences, *(f"warning: {warning}" for warning in arm["warnings"])):
             lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
     lines.append(
-        f"evaluate: {found['items']:,} items, {found['requests']:,} questions in all; time depends on the answers"
+        f"evaluate: {'about ' * found['held_out']}{found['items']:,} items, {found['requests']:,} questions in all; "
+        "time depends on the answers"
         if found["items"] is not None
-        else "evaluate: the items are held out when the data is curated"
+        else "evaluate: the recipe names no evaluation set"
     )
     for one in found["asking"]:
         price = "no price known" if one["money"] is None else f"up to {one['money']:,.2f} {found['currency']}"
@@ -471,7 +475,10 @@ def _labels(rows: list[dict[str, Any]], as_json: bool) -> None:
     lines = [f"{marked} is what the model learns to say; the rest is what it is told"]
     for row in rows:
         lines += ["", f"-- {row['heading']}", painted(row["segments"], colour=colour)]
-    _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    if as_json:
+        _answer({"rows": rows, "marks": MARKS}, lines, as_json)
+    else:  # painted: what the rows hold is written out already, and the colours are ours
+        print("\n".join(lines))
 
 
 def _minutes(seconds: float) -> str:
@@ -502,7 +509,8 @@ def demo(run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, a
 
     recipe = Recipe.load(Path(generate.__file__).with_name("demo_recipe.yaml"))
     arms = [loop.Arm("chosen"), loop.Arm("random", "found", 300)]
-    _work_through(recipe, Run(run or Path("runs") / "demo"), arms, quiet, dry_run, as_json)
+    folder = Run(run or Path("runs") / "demo")
+    _work_through(_reviewed(recipe, folder), folder, arms, quiet, dry_run, as_json)
 
 
 @app.command()
@@ -658,11 +666,26 @@ def _listed(values: list[Any]) -> str:
 
 @app.command()
 def evaluate(
-    recipe: What, run: RunFolder = None, quiet: Quiet = False, dry_run: DryRun = False, as_json: AsJson = False
+    recipe: What,
+    run: RunFolder = None,
+    build: Annotated[
+        Path | None, typer.Option(help="Instead: draft an evaluation set from the data into this file, for review.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=1, help="With --build: how many.")] = 400,
+    freeze: Annotated[
+        Path | None,
+        typer.Option(help="Instead: freeze a reviewed draft; its hash is written beside it."),
+    ] = None,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Evaluate alone: every system of the recipe, also models and adapters that Tamis did not train."""
     from tamis import loop
 
+    if build or freeze:
+        _eval_set(Recipe.load(recipe), build, items, freeze, as_json)
+        return
     started = time.monotonic()
     settings, folder, arms = _opened(recipe, run)
     if dry_run:
@@ -676,6 +699,33 @@ def evaluate(
     skipped = all(s["skipped"] for s in summaries) and not found["changed"]
     found |= {"skipped": skipped, "seconds": time.monotonic() - started}
     _answer(found | {"report": str(found["report"])}, _closing(folder, found), as_json)
+
+
+def _eval_set(recipe: Recipe, build: Path | None, items: int, freeze: Path | None, as_json: bool) -> None:
+    """Draft an evaluation set, or freeze a reviewed one."""
+    from tamis.curate import draft, pipeline
+
+    if build and freeze:
+        raise UserError("first --build, then review the file, then --freeze")
+    if build:
+        found = pipeline.build_eval(recipe, build, items)
+        strata = list(found["strata"].items())
+        lines = [
+            f"drafted {found['items']:,} items of {found['components']:,} that are no near-duplicates of each other",
+            *[f"  {name:<22} {count:,}" for name, count in strata[:_ROOM]],
+            *([f"  and {len(strata) - _ROOM} more strata"] if len(strata) > _ROOM else []),
+            f"  {found['leaving']:,} of {found['rows']:,} rows would leave training: these and their near-duplicates",
+            f'review {build}: "ok" or "drop" in every row',
+            f"next: tamis evaluate RECIPE --freeze {build}",
+        ]
+    else:
+        assert freeze is not None
+        found = draft.freeze(freeze)
+        lines = [
+            f"frozen {found['items']:,} items, {found['dropped']:,} dropped; SHA-256 {found['sha256'][:12]}",
+            f"next: write into the recipe  eval: {{path: {found['path']}, frozen: {found['frozen']}}}",
+        ]
+    _answer(found, lines, as_json)
 
 
 @app.command("export")

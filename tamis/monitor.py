@@ -17,20 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from tamis import embed, endpoint, intervals, loop, schema
+from tamis import endpoint, intervals, loop, schema, traffic, trend
 from tamis.errors import EvidenceError, StageFailed, UserError
-from tamis.evaluate import canary, drift, gate, prompt_log, serving
+from tamis.evaluate import canary, gate, prompt_log, serving
 from tamis.evaluate.canary import Limits
 from tamis.evaluate.evidence import Evidence, find
 from tamis.evaluate.policy import Policy, load_policy, parse_policy
 from tamis.evaluate.stage import evaluate_arm
 from tamis.recipe import Recipe, SystemSpec
-from tamis.record import prompt_of
 from tamis.run import Run
-from tamis.tables import take_records
+from tamis.traffic import row
 
 LIVE = "live"  # the system's name in a check's folder
 CHECKS = "checks.jsonl"
@@ -84,7 +80,8 @@ def monitor(run: Run, wanted: Wanted, *, quiet: bool = False) -> dict[str, Any]:
         quiet: no progress.
 
     Returns:
-        The line of `checks.jsonl`: verdict, exit_code, rows (as gates in `verdict.json`), drift, server, next.
+        The line of `checks.jsonl`: verdict, exit_code, rows (as gates in `verdict.json`), drift, server, measured,
+        trend (of this endpoint's checks), next.
 
     Raises:
         UserError: a run without a release to compare with, no such file, several models and none named.
@@ -98,7 +95,12 @@ def monitor(run: Run, wanted: Wanted, *, quiet: bool = False) -> dict[str, Any]:
         "check": _free_name(run, now),
         "endpoint": wanted.url,
         "model": wanted.model,
-        "release": {"arm": ground.release.arm, "system": ground.release.system, "sha256": ground.release.sha256},
+        "release": {
+            "arm": ground.release.arm,
+            "system": ground.release.system,
+            "sha256": ground.release.sha256,
+            "measured": canary.measured(ground.release),
+        },
         "rows": [],
         "notes": [],
     }
@@ -107,8 +109,13 @@ def monitor(run: Run, wanted: Wanted, *, quiet: bool = False) -> dict[str, Any]:
         _try(check, "log", lambda: _log(ground, log, check))
     if wanted.metrics is not None:
         _try(check, "server", lambda: _server(ground, wanted, check))
-    verdict = gate.overall([row for row in check["rows"] if gate.counts(row)])
+    for told in check["rows"]:
+        if "metric" in told:
+            told["said"] = said(told)
+    verdict = gate.overall([told for told in check["rows"] if gate.counts(told)])
     check |= {"verdict": verdict, "exit_code": int(gate.EXIT[verdict])}
+    check["trend"] = _trend([*ground.earlier, check])
+    check["notes"] += _going(check["trend"])
     check["next"] = _next(ground, wanted, check)
     _append(run, check)
     return check
@@ -119,11 +126,7 @@ def _try(check: dict[str, Any], part: str, work: Callable[[], None]) -> None:
     try:
         work()
     except (EvidenceError, StageFailed) as error:
-        check["rows"].append(_row(part, "INVALID", str(error).replace("\n", " ")))
-
-
-def _row(id: str, verdict: str, said: str) -> dict[str, Any]:
-    return {"id": id, "verdict": verdict, "severity": "required", "said": said}
+        check["rows"].append(row(part, "INVALID", str(error).replace("\n", " ")))
 
 
 # ------------------------------------------------------------------------------------------------ the ground
@@ -198,7 +201,7 @@ def _canary(ground: Ground, wanted: Wanted, check: dict[str, Any], today: dateti
     changes: dict[str, Any] = {"evaluate.load": {}}
     recipe = ground.recipe.changed(changes | ({"evaluate.external": True} if wanted.external else {}))
     folder = Run(run.path / "monitor" / check["check"])
-    arm = next((a for a in loop.arms_of(run) if a.name == ground.release.arm), loop.MAIN[0])
+    arm = _arm(ground)
     try:
         evaluate_arm(folder, recipe, arm.name, loop.eval_items(run), _rows(run, arm), [spec], quiet=quiet)
     except StageFailed as error:
@@ -209,9 +212,9 @@ def _canary(ground: Ground, wanted: Wanted, check: dict[str, Any], today: dateti
         raise EvidenceError(f"the endpoint stopped serving {model} during the check", where=wanted.url)
     live = Evidence(arm.name, LIVE, folder.evaluate(arm.name, LIVE))
     found = canary.judge(run, live, ground.release, _reference(ground), ground.policy, wanted.limits, today)
-    check["rows"] += [_row("requires", "INVALID", why) for why in found.broken] + found.rows
+    check["rows"] += [row("requires", "INVALID", why) for why in found.broken] + found.rows
     check["notes"] += [f"not judged: {told}" for told in found.left_out]
-    check |= {"agreement": found.agreement, "evidence_sha256": live.sha256}
+    check |= {"agreement": found.agreement, "evidence_sha256": live.sha256, "measured": canary.measured(live)}
     if live.requests is not None and _reference(ground) is None:
         check["notes"].append(
             "same-speed: a first check has nothing to compare with; it is the reference of later ones"
@@ -228,6 +231,10 @@ def _only(served: list[str] | None, ground: Ground, wanted: Wanted) -> str:
         return str(before)
     told = f"it serves {', '.join(names[:10])}" if names else "it does not say what it serves"
     raise UserError("which model of the endpoint?", where=wanted.url, why=told, hint="--model NAME")
+
+
+def _arm(ground: Ground) -> loop.Arm:
+    return next((a for a in loop.arms_of(ground.run) if a.name == ground.release.arm), loop.MAIN[0])
 
 
 def _rows(run: Run, arm: loop.Arm) -> Any:
@@ -249,101 +256,17 @@ def _reference(ground: Ground) -> Evidence | None:
 
 
 def _log(ground: Ground, log: prompt_log.Log, check: dict[str, Any]) -> None:
-    """Recent prompts against all rows of the run as they were found.
-
-    Not against the kept ones alone: selection evens out what is frequent, so a log that mirrors the data would differ
-    from them by design.
-    """
-    if not log.prompts:
-        raise EvidenceError("the log holds no prompt", why="an empty log is a logger that stopped, or no traffic")
-    from tamis.curate.features import language
-
-    seed = ground.recipe.seed_for("monitor")
-    ids, languages, embedder = _seen(ground.run)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(ids))[: drift.MOST])
-    known = [
-        prompt_of(m)
-        for m in take_records(ground.run.curate / "records", [ids[i] for i in chosen])["messages"].to_pylist()
-    ]
-    recent = _latest(log.prompts)
-    vectors = embed.embed([*recent, *known], embedder)
-    found = drift.drift(vectors[: len(recent)], vectors[len(recent) :], seed)
-    spoken = drift.mix([language(p) or "(none)" for p in recent], [languages[i] or "(none)" for i in chosen], seed)
-    cut = sum(f == "length" for f in log.finishes)
-    check["drift"] = {
-        **{k: v for k, v in dataclasses.asdict(found).items() if k != "farthest"},
-        "languages": dataclasses.asdict(spoken),
-        "cut": {"n": len(log.finishes), "share": cut / len(log.finishes) if log.finishes else None},
-        "unreadable": log.unreadable,
-        "embedder": embedder,
-    }
-    check["rows"] += [_prompts_row(found), _languages_row(spoken, len(recent))]
-    if log.finishes:
-        check["rows"].append(_cut_row(ground.release, cut, len(log.finishes)))
-    if log.unreadable:
-        check["notes"].append(f"{log.unreadable:,} lines of the log hold no prompt")
-    if found.drifted or spoken.drifted:
-        file = ground.run.path / "monitor" / check["check"] / "prompts.jsonl"
-        _write_prompts(ground, [recent[i] for i in found.farthest], file)
-        check["drift"]["prompts"] = str(file)
-
-
-def _write_prompts(ground: Ground, prompts: list[str], file: Path) -> None:
-    """Prompts as rows without an answer, in the shape of the run's own data, so that they can be added to it."""
-    from tamis.curate.gaps import row_to_fill
-
-    formats = schema.read_json(ground.run.curate / "funnel.json")["formats"]
-    shape = max(formats, key=lambda f: (formats[f], f))
-    label = "" if ground.recipe.evaluate.task.kind == "classify" else None
-    rows = (row_to_fill(ground.recipe, shape, f"{file.parent.name}-{n}", label, p) for n, p in enumerate(prompts, 1))
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    schema.write_atomic(file, text.encode("utf-8", "replace"))
-
-
-def _latest(prompts: list[str]) -> list[str]:
-    """The end of the log: what is recent."""
-    return prompts[-drift.MOST :]
-
-
-def _seen(run: Run) -> tuple[list[str], list[str | None], str]:
-    """Ids and languages of every readable row of a run, and what its texts were embedded by."""
-    try:
-        ledger = pq.read_table(run.curate / "ledger.parquet", columns=["id", "language", "stage"]).to_pylist()
-        embedder = schema.read_json(run.curate / "funnel.json").get("embedder") or "lsa"
-    except (OSError, ValueError) as error:
-        raise EvidenceError("the run's rows cannot be read", where=str(run.curate), why=str(error)) from None
-    rows = [r for r in ledger if r["stage"] not in ("clean", "split")]
-    if not rows or not any((run.curate / "records").glob("*.parquet")):
-        raise EvidenceError(
-            "the run holds no rows to compare a log with", where=str(run.curate), hint="leave --log out"
-        )
-    return [r["id"] for r in rows], [r["language"] for r in rows], str(embedder)
-
-
-def _prompts_row(found: drift.Drift) -> dict[str, Any]:
-    if found.p is None:
-        few = f"{found.n} prompts against {found.reference} rows: fewer than {drift.FEWEST} say nothing"
-        return _row("prompts", "INCONCLUSIVE", few)
-    said = (
-        f"energy distance {found.distance:.3f} of {found.n:,} prompts from {found.reference:,} rows, p = {found.p:.3g}"
+    run, arm = ground.run, _arm(ground)
+    found = traffic.judge(run, ground.recipe, ground.release, log, _rows(run, arm))
+    check["drift"], check["rows"], check["notes"] = (
+        found.about,
+        check["rows"] + found.rows,
+        check["notes"] + found.notes,
     )
-    return _row("prompts", "FAIL" if found.drifted else "PASS", said)
-
-
-def _languages_row(found: drift.Mix, n: int) -> dict[str, Any]:
-    told = ", ".join(f"{k} {v:.0%}" for k, v in list(found.recent.items())[:3])
-    known = ", ".join(f"{k} {v:.0%}" for k, v in list(found.curated.items())[:3])
-    said = f"{told} of {n:,} prompts; {known} of the rows" + (f", p = {found.p:.3g}" if found.p is not None else "")
-    return _row("languages", "INCONCLUSIVE" if found.p is None else "FAIL" if found.drifted else "PASS", said)
-
-
-def _cut_row(release: Evidence, cut: int, n: int) -> dict[str, Any]:
-    """More answers cut at the token limit than the release had on its items: both Wilson intervals must part."""
-    lower, _ = intervals.wilson(cut, n)
-    before = [f == "length" for f in release.answers["finish"]]
-    _, upper = intervals.wilson(sum(before), len(before))
-    said = f"{cut / n:.1%} of {n:,} logged answers cut at the token limit, {sum(before) / len(before):.1%} at release"
-    return _row("cut", "FAIL" if lower > upper else "PASS", said)
+    if found.farthest:
+        file = run.path / "monitor" / check["check"] / "prompts.jsonl"
+        traffic.write_prompts(run, ground.recipe, found.farthest, file)
+        check["drift"]["prompts"] = str(file)
 
 
 # ------------------------------------------------------------------------------------------------ the server
@@ -364,10 +287,21 @@ def _server(ground: Ground, wanted: Wanted, check: dict[str, Any]) -> None:
         "served": served.served,
         "p50_s": edges[0.5],
         "p95_s": edges[0.95],
+        "first_token_p95_s": serving.percentile(served.first_token, 0.95),
         "running": now.running,
         "waiting": now.waiting,
     }
+    if (released := check["release"]["measured"].get("latency.e2e.p50")) and edges[0.5]:
+        where = ground.release.environment.get("hardware") or "the machine of the release"
+        # another machine and no queue, so that it is told and not judged
+        check["notes"].append(
+            f"server: median request {_span(edges[0.5])}; at release {released / 1e3:.3g} s, {where}, one at a time"
+        )
     check["rows"] += [_errors_row(served)]
+    ended = served.served - sum(served.finished.get(why, 0.0) for why in serving.FAILED)
+    if ended:
+        cut = min(served.finished.get(serving.CUT, 0.0), ended)
+        check["rows"].append(traffic.cut_row("server cut", ground.release, round(cut), round(ended), "served"))
     first = next((c["server"]["p50_s"] for c in ground.earlier if c.get("server") and c["verdict"] == "PASS"), None)
     if edges[0.5] and first:
         check["rows"].append(_pace_row(edges[0.5], first, wanted.limits.slower))
@@ -389,30 +323,56 @@ def _page(stored: dict[str, Any]) -> serving.Page:
 def _errors_row(served: serving.Page) -> dict[str, Any]:
     failed, n = sum(served.finished.get(why, 0.0) for why in serving.FAILED), served.served
     if not n:
-        return _row("server errors", "PASS", "nothing was served since the last check")
+        return row("server errors", "PASS", "nothing was served since the last check")
     lower, upper = intervals.wilson(failed, n)
     verdict = "FAIL" if lower > canary.MOST_ERRORS else "PASS"
     said = (
         f"{failed / n:.1%} [{lower:.1%}, {upper:.1%}] of {n:,.0f} requests failed; wanted <= {canary.MOST_ERRORS:.0%}"
     )
-    return _row("server errors", verdict, said)
+    return row("server errors", verdict, said)
 
 
 def _pace_row(now: tuple[float, float], first: tuple[float, float], slower: float) -> dict[str, Any]:
     """The median's bucket against the first passing check's: FAIL where even the nearest edges are too far."""
     verdict = "FAIL" if now[0] > slower * first[1] else "PASS"
     said = f"median request {_span(now)}, at the first check {_span(first)}; wanted <= {slower:g} times that"
-    return _row("server pace", verdict, said)
+    return row("server pace", verdict, said)
 
 
 def _limit_row(id: str, edges: tuple[float, float] | None, share: float, limit_s: float) -> dict[str, Any]:
     assert edges is not None
     verdict = "FAIL" if edges[0] >= limit_s else "PASS"
-    return _row(id, verdict, f"p{100 * share:.0f} of the server's requests {_span(edges)}; wanted <= {limit_s:g} s")
+    return row(id, verdict, f"p{100 * share:.0f} of the server's requests {_span(edges)}; wanted <= {limit_s:g} s")
 
 
 def _span(edges: tuple[float, float]) -> str:
     return f"{edges[0]:g} to {edges[1]:g} s"
+
+
+# ------------------------------------------------------------------------------------------------- past checks
+
+
+def _trend(every: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each measured number over the checks of an endpoint, the oldest first: see `trend.trend`."""
+    names = dict.fromkeys(name for c in every for name in c.get("measured") or {})
+    series = {name: [(c.get("measured") or {}).get(name) for c in every] for name in names}
+    if any(c.get("drift") for c in every):
+        series["drift"] = [(c.get("drift") or {}).get("distance") for c in every]
+    return {
+        "checks": len(every),
+        "verdicts": [c["verdict"] for c in every][-trend.MOST :],
+        **{name: trend.trend(values) for name, values in series.items()},
+    }
+
+
+def _going(found: dict[str, Any]) -> list[str]:
+    """Numbers that go one way, in words: no single check need be out of bounds for that."""
+    moving = {name: t for name, t in found.items() if isinstance(t, dict) and t["direction"] in ("rising", "falling")}
+    return [
+        f"{name} is {t['direction']} over the last {len(t['values'])} checks, from {t['values'][0]:.4g} to "
+        f"{t['values'][-1]:.4g}, p = {t['p']:.2g}"
+        for name, t in moving.items()
+    ]
 
 
 # --------------------------------------------------------------------------------------------------- closing
@@ -423,16 +383,19 @@ def _next(ground: Ground, wanted: Wanted, check: dict[str, Any]) -> list[str]:
     bad = {r["id"] for r in check["rows"] if r["verdict"] == "FAIL" and gate.counts(r)}
     canary_ids = {r["id"] for r in check["rows"] if "metric" in r}
     slow = {r["id"] for r in check["rows"] if r.get("metric", "").startswith("latency.") or "server" in r["id"]}
+    slow.discard("server cut")
     told = []
     if check["verdict"] == "INVALID":
         told.append("mend what is INVALID, then the same command; nothing was shown of the model")
     if bad & (canary_ids - slow):
         adapter = ground.run.train(ground.release.arm) / "adapter"
         told.append(f"roll back: serve {adapter} again (tamis export {ground.run.path}), then the same command")
-    if bad & {"prompts", "languages"}:
+    if bad & {"prompts", "clusters", "languages"}:
         file = check["drift"]["prompts"]
         told.append(f"retrain: answer the prompts in {file}, then tamis grow {ground.run.path} {file}")
-    if "cut" in bad:
+    if "parsed" in bad and not bad & canary_ids:
+        told.append("answers lack the form that the items get: compare the logged prompts with README.md of the export")
+    if bad & {"cut", "server cut"}:
         told.append("answers are cut: raise max_tokens of whoever asks, or evaluate.task.max_tokens and evaluate anew")
     if bad & slow:
         waiting = check.get("server", {}).get("waiting")
@@ -443,6 +406,14 @@ def _next(ground: Ground, wanted: Wanted, check: dict[str, Any]) -> list[str]:
     if check["verdict"] == "INCONCLUSIVE":
         told.append("too little to tell: a larger --margin, more evaluation items, or a longer log")
     return told or [f"the same command on a schedule; exit code {check['exit_code']}"]
+
+
+def said(told: dict[str, Any]) -> str:
+    """What a gate's row says, without its verdict."""
+    from tamis.evaluate.render import measured
+
+    note = f"; {told['note']}" if told.get("note") and told["verdict"] != "PASS" else ""
+    return f"{told['metric']} {measured(told)}; wanted {told['require']}{note}"
 
 
 def lines(check: dict[str, Any], run: Run) -> list[str]:

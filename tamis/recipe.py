@@ -96,6 +96,8 @@ class Eval(Settings):
     path: str | list[str] | None = None
     format: Literal["auto", "alpaca", "sharegpt", "messages", "prompt-completion", "columns"] = "auto"
     columns: Columns | None = None
+    frozen: str | None = None
+    """What `tamis evaluate --freeze` wrote: a changed file is refused, and twins of its items leave training."""
     holdout: float | None = Field(default=None, gt=0, lt=1)
     limit: int | None = Field(default=None, gt=0)
     """Evaluate on this many items, drawn by seed and stratified by label; stated in the report."""
@@ -104,6 +106,8 @@ class Eval(Settings):
     def _one_of(self) -> Eval:
         if (self.path is None) == (self.holdout is None):
             raise ValueError("give either eval.path or eval.holdout")
+        if self.frozen is not None and not isinstance(self.path, str):
+            raise ValueError("eval.frozen is about one file, eval.path")
         return self
 
     @property
@@ -205,10 +209,9 @@ class IfdScorer(Budgeted):
     """A forecast above it does not start."""
 
 
-class JudgeScorer(Budgeted):
-    """A language model behind an OpenAI-compatible endpoint, asked for a mark from 1 to 5."""
+class JudgeEndpoint(Settings):
+    """A language model behind an OpenAI-compatible endpoint that is asked for its judgement."""
 
-    name: Literal["judge"] = "judge"
     endpoint: str
     model: str
     key_env: str | None = None
@@ -217,6 +220,12 @@ class JudgeScorer(Budgeted):
     output_per_million: float | None = Field(default=None, ge=0)
     concurrency: int = Field(default=4, ge=1)
     timeout_s: float = Field(default=120, gt=0)
+
+
+class JudgeScorer(JudgeEndpoint, Budgeted):
+    """Asked for a mark from 1 to 5."""
+
+    name: Literal["judge"] = "judge"
 
 
 Scorer = Annotated[FeaturesScorer | IfdScorer | JudgeScorer, Field(discriminator="name")]
@@ -348,7 +357,8 @@ class SystemSpec(Settings):
     name: str
     endpoint: str | None = None
     model: str | None = None
-    """The endpoint's model name, or a local path or hub id where there is no endpoint."""
+    """The endpoint's model name, or a local path or hub id where there is no endpoint: a causal language model, or an
+    encoder with a classification head."""
     adapter: str | None = None
     key_env: str | None = None
     """Environment variable that holds the API key; the key itself is never written anywhere."""
@@ -448,6 +458,9 @@ class Price(Settings):
     """What a machine costs. Unknown is missing, never zero."""
 
     machine_hour: float | None = Field(default=None, ge=0)
+    hardware: str | None = None
+    """What costs that, as (a part of) the name that reports give the machine: `H100`, `Xeon`. A system that was
+    measured on another machine then has no price: its speed is not that of the machine paid for."""
     currency: str = "USD"
     utilisation: float = Field(default=0.5, gt=0, le=1)
     """Share of the measured capacity that is paid for and used."""
@@ -457,6 +470,16 @@ class Price(Settings):
     """Requests a second at the busiest hour. Null spreads `per_month` evenly, which needs the fewest machines."""
 
 
+class Judge(JudgeEndpoint):
+    """Asked which of two answers is better, in both orders: the metrics `judge.win_rate` and `judge.consistency`."""
+
+    against: str = "base"
+    """The system that all others are compared with, or `reference`: the right answers."""
+    human: str | None = None
+    """What people prefer: JSON lines with `prompt`, `first`, `second`, `winner` (first, second, tie). A gate may rest
+    on the judge where it agrees with them. Without it each run offers pairs to fill in, `to_label.jsonl`."""
+
+
 class Evaluate(Settings):
     """What is compared, on which task, at what price."""
 
@@ -464,12 +487,16 @@ class Evaluate(Settings):
     systems: list[str | SystemSpec] = ["base", "tuned"]
     latency: Latency = Latency()
     load: Load = Load()
+    judge: Judge | None = None
     price: Price = Price()
     external: bool = False
     """Consent: rows may be sent to the endpoints named above."""
     max_cost: float | None = Field(default=None, gt=0)
     """Money for answers that are paid by the token, at most, forecast on the safe side. Above it nothing starts."""
     batch: int = Field(default=32, ge=1)
+    again: int = Field(default=0, ge=0)
+    """Items that every system is asked a second time, each alone. The share answered otherwise, `flip_rate`, is how far
+    a system is from repeating itself: differences below it mean nothing."""
 
     @model_validator(mode="after")
     def _known(self) -> Evaluate:
@@ -481,6 +508,10 @@ class Evaluate(Settings):
             raise ValueError(f"a system is named twice: {names}")
         if self.load.profiles() and not any(isinstance(s, SystemSpec) and s.endpoint for s in self.systems):
             raise ValueError("load is measured on endpoints, and no system here has one")
+        if self.judge is not None and self.task.kind in ("classify", "regress"):
+            raise ValueError(f"a judge compares texts; what is to {self.task.kind} has right answers: leave judge out")
+        if self.judge is not None and self.judge.against not in (*names, "reference"):
+            raise ValueError(f"judge.against: {did_you_mean(self.judge.against, [*names, 'reference'])}")
         return self
 
 
@@ -518,8 +549,10 @@ class Compare(Settings):
 class Study(Settings):
     """`tamis study`: how few rows are enough, and whether choosing them is better than drawing them at random."""
 
+    metric: str | None = None
+    """What decides; default the first of the task. One of those that the task computes."""
     margin: float = 0.02
-    """Loss of accuracy against all rows that is still acceptable: 0.02 is two points."""
+    """Loss against all rows that is still acceptable, in the metric's own unit: 0.02 of accuracy is two points."""
     sizes: list[int] | Literal["auto"] = "auto"
     """Rows; a smaller size is the beginning of a larger one. `auto`: a half, a quarter, an eighth, a sixteenth."""
     methods: list[Literal["cluster", "random", "random-kept", "stratified", "longest", "as-found"]] = [
@@ -530,14 +563,23 @@ class Study(Settings):
     included, the others from all rows that leak no evaluation item."""
     seeds: int = 5
     """Trainings of each method and size; each draws and trains by a seed of its own."""
+    reference_seeds: int | None = Field(default=None, ge=1)
+    """Trainings of `all`, the dearest; null as many as the others. A single one is taken to vary as the others do."""
+    equal: Literal["epochs", "steps"] = "epochs"
+    """What every size has in common. With equal steps small sizes are read more often, until they cost what `all`
+    costs; that wants `train.batch` as a number."""
     epochs: float | None = Field(default=None, gt=0)
-    """The same for every size; null takes `train.epochs`. Never stopped early."""
+    """The same for every size (with equal steps: those of `all`); null takes `train.epochs`. Never stopped early."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money for training, at `evaluate.price.machine_hour`. What does not fit is left out, the least telling first."""
+    resamples: int = Field(default=20, ge=0)
+    """How often rows are chosen again from four fifths of them, to see how stable the choice is; 0: not at all."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the two-sided intervals. A size is recommended by a one-sided test at half the rest."""
 
     @model_validator(mode="after")
     def _answerable(self) -> Study:
-        if not 0 < self.margin < 1:
+        if not self.margin > 0:
             raise ValueError(
                 f"a margin of {self.margin:g} cannot be shown: no finite number of items proves a loss of exactly "
                 "nothing; give the loss you would accept, such as 0.02"
@@ -766,10 +808,12 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     places = (
         ("data", "path"),
         ("eval", "path"),
+        ("eval", "frozen"),
         ("gate",),
         ("compare", "general", "path"),
         ("choose", "leaderboard"),
         ("curate", "annotations"),
+        ("evaluate", "judge", "human"),
         ("curate", "rules", "custom"),
         ("curate", "select", "must_keep"),
     )

@@ -201,6 +201,23 @@ class Stage:
             raise _cannot_write(self.folder, error) from None
         return resumable
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Stage]:
+        """The stage to work in: beside other complete work, which stays until this is complete and then gives way.
+
+        An error leaves the old work as it was, and so does a kill; what was begun beside it can be resumed.
+        """
+        beside, old = (self.folder.with_name(f".{self.folder.name}.{word}") for word in ("next", "old"))
+        if not self.file.is_file():
+            yield self
+        else:
+            yield dataclasses.replace(self, folder=beside)
+            shutil.rmtree(old, ignore_errors=True)
+            self.folder.rename(old)
+            beside.rename(self.folder)
+        for left in (beside, old):
+            shutil.rmtree(left, ignore_errors=True)
+
     def finish(self, **summary: Any) -> None:
         """Write `stage.json`: from now on the stage is complete."""
         (self.folder / "begun.json").unlink(missing_ok=True)

@@ -134,6 +134,16 @@ CONFLICTS = pa.schema(
     ]
 )
 
+# Rows whose label the rows around them contradict, the worst first.
+SUSPECTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("likelier", pa.string(), nullable=False),
+        pa.field("margin", pa.float32(), nullable=False),  # how far it leads the row's own label, see curate/agreement
+    ]
+)
+
 # What became of every training row's tokens.
 TOKENS = pa.schema(
     [
@@ -214,6 +224,17 @@ CELLS = pa.schema(
     ]
 )
 
+# A study: how often a row is chosen again from other samples of the rows, by method and size.
+STABILITY = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("size", pa.int32(), nullable=False),
+        pa.field("chosen", pa.bool_(), nullable=False),  # from the whole pool, with the recipe's own seed
+        pa.field("inclusion", pa.float64()),  # null where no sample held it
+    ]
+)
+
 
 def jsonable(value: Any) -> Any:
     """`value` with non-finite floats written as `{"value": null, "state": ...}`; JSON has no NaN and no infinity."""
@@ -280,6 +301,11 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+# Rows of a Parquet row group. Readers work on groups in parallel and pass over those that cannot hold what is asked
+# for; in one group of a million rows, looking up an id decodes every id (94 ms instead of 6 on one core).
+ROW_GROUP = 1 << 15
+
+
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file atomically, with the schema version in its metadata."""
     import pyarrow.parquet as pq
@@ -288,7 +314,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     table = table.replace_schema_metadata({b"tamis.schema_version": str(SCHEMA_VERSION).encode()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -46,28 +46,61 @@ def answer_spans(tokenizer: Any, turns: Turns, stops: set[int]) -> Spans:
     Returns:
         Ids from the first token to the last turn's stop token, which ends every span; `spans` in order. Where the
         template renders earlier turns differently once more follow (it drops their reasoning, say), spans of the
-        earlier rendering do not belong to this one and are left out.
+        earlier rendering do not belong to this one and are left out; one that differs only behind the answer's own
+        stop token (end of text after the last turn, as in Phi 3) is kept up to there.
 
     Raises:
-        ValueError: the template cannot render these turns, or no assistant turn says anything.
+        ValueError: the template cannot render these turns, leaves an answer out, or no assistant turn says anything.
     """
     turns = _renderable(tokenizer, turns)
     ids: list[int] = []
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int, str]] = []  # with what the turn says
     for index, turn in enumerate(turns):
         if turn["role"] != "assistant" or not turn["content"].strip():
             continue
         before = _render(tokenizer, turns[:index], prompt=True)
         after = _render(tokenizer, turns[: index + 1], prompt=False)
+        if not _says(after[_same(before, after) :], turn["content"]):
+            raise ValueError("the chat template leaves the answer out")
         prompt, whole = _tokens_of(tokenizer, before, after)
         whole = _end_with_stop(tokenizer, prompt, whole, stops)
         if whole[: len(ids)] != ids:
-            spans = []
+            spans = _still_there(tokenizer, ids, whole, spans, stops)
         ids = whole
-        spans.append((len(prompt), len(whole)))
+        spans.append((len(prompt), len(whole), turn["content"]))
     if not spans:
         raise ValueError("no assistant turn says anything")
-    return Spans(ids, spans)
+    return Spans(ids, [(start, end) for start, end, _ in spans])
+
+
+def _says(rendered: str, content: str) -> bool:
+    """Whether a rendering has anything of a turn.
+
+    Templates trim it, or drop its reasoning; those of models that also see pictures want a list of parts and write
+    nothing for a text.
+    """
+    return any(word in rendered for word in content.split())
+
+
+def _still_there(
+    tokenizer: Any, ids: list[int], whole: list[int], spans: list[tuple[int, int, str]], stops: set[int]
+) -> list[tuple[int, int, str]]:
+    """The spans of an earlier rendering as far as a later one has them too: the answer and a stop token behind it.
+
+    Args:
+        tokenizer: to read the tokens.
+        ids: token ids of the earlier rendering.
+        whole: token ids of the later rendering.
+        spans: of the earlier rendering, with what the turns say.
+        stops: from `stop_token_ids`.
+    """
+    same, kept = _same(ids, whole), []
+    for start, end, content in spans:
+        last = next((i for i in range(min(end, same), start, -1) if ids[i - 1] in stops), start)
+        text = tokenizer.decode(ids[start:last])
+        if last > start and all(word in text for word in content.split()):
+            kept.append((start, last, content))
+    return kept
 
 
 def answer_header(tokenizer: Any) -> list[int]:
@@ -115,10 +148,12 @@ def _tokens_of(tokenizer: Any, before: str, after: str) -> tuple[list[int], list
         pieces = prompt + encode(after[len(before) :], add_special_tokens=False)
         if tokenizer.decode(pieces) == tokenizer.decode(whole):
             return prompt, pieces
-    shared = next(
-        (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole))
-    )
-    return whole[:shared], whole
+    return whole[: _same(prompt, whole)], whole
+
+
+def _same(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many leading elements are the same."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _end_with_stop(tokenizer: Any, prompt: list[int], whole: list[int], stops: set[int]) -> list[int]:

@@ -6,6 +6,7 @@
     conflicts  one prompt, several answers           vectors     id, int8 embedding
     samples    one row per item, arm and system      requests    timed requests, per arm and system
     tokens     what training made of a row, per arm  map         places on the map
+    suspects   rows whose label is likelier another
 
 `order` is a word of SQL and wants quotes; `orders` is the same table. A table whose file the run does not hold (yet) is
 missing. The files are handed over as Arrow data sets, so DuckDB itself needs no access to any file and has none.
@@ -31,6 +32,7 @@ TABLES = {
     "order": "curate/order.parquet",
     "eval": "curate/eval.parquet",
     "conflicts": "curate/conflicts.parquet",
+    "suspects": "curate/suspects.parquet",
     "records": "curate/records/part-*.parquet",
     "quarantine": "curate/records/quarantine.parquet",
     "edits": "curate/records/edits.parquet",

@@ -27,12 +27,14 @@ from typing import Any
 from tamis.errors import RecipeError, StageFailed
 from tamis.models import IDENTITY, ResolvedModel, disable_cpu_repacking, load_model, load_tokenizer
 from tamis.recipe import Train
-from tamis.run import disk_full, file_sha256, peak_memory_mb
+from tamis.run import disk_full, file_sha256
 from tamis.schema import write_atomic, write_json
 from tamis.train.labels import IGNORED, Row
 from tamis.train.packing import PackingCollator, PaddingCollator
-from tamis.train.plan import Plan
+from tamis.train.plan import Plan, shape_of
 from tamis.train.stopping import Watch
+from tamis.train.training_log import Log, device_peak_mb
+from tamis.train.utilisation import utilisation_of
 
 WHOLE = "whole.json"  # written last into a checkpoint: one without it was cut off by a kill
 SAVE_SECONDS = 30.0  # work that a kill may cost
@@ -75,7 +77,7 @@ def train(
     *,
     seed: int,
     held_out: Sequence[Row] = (),
-    on_step: Callable[[int, int], None] = lambda step, steps: None,
+    on_step: Callable[[int, int, str], None] = lambda step, steps, note: None,
 ) -> Trained:
     """Fine-tune and save the result as `folder/adapter`.
 
@@ -87,7 +89,7 @@ def train(
         folder: gets `adapter/`, `checkpoints/`, `log.jsonl`; a checkpoint found there is resumed from.
         seed: of all chance: adapter weights, order of rows, dropout.
         held_out: rows whose loss decides when to stop, if the plan says so.
-        on_step: called with (steps done, steps in all) after every step.
+        on_step: called with (steps done, steps in all, how it goes in words) after every step.
 
     Raises:
         OutOfMemory: the plan does not fit the device. Checkpoints are kept.
@@ -106,12 +108,23 @@ def train(
         packing = plan.packing and packs(trainable, rows)
         collator = PackingCollator() if packing else PaddingCollator(tokenizer.pad_token_id or 0)
         checkpoint = latest_checkpoint(folder / "checkpoints")
-        log = Log(folder / "log.jsonl", upto=step_of(checkpoint) if checkpoint else 0)
+        log = Log(
+            folder / "log.jsonl",
+            upto=step_of(checkpoint) if checkpoint else 0,
+            device=plan.device,
+            utilisation=utilisation_of(plan, shape_of(model.path, trust_remote_code=settings.trust_remote_code)),
+        )
         trainer = make_trainer(trainable, tokenizer, rows, plan, settings, collator, folder, seed, log)
         watch = _watch(plan, settings, held_out, tokenizer, folder, log)
         if watch:
             trainer.add_callback(watch.callback())
-        trainer.add_callback(_saver(settings.save_steps, on_step, watch.prune if watch else lambda: None))
+        trainer.add_callback(
+            _saver(
+                settings.save_steps,
+                lambda step, steps: on_step(step, steps, log.told),
+                watch.prune if watch else lambda: None,
+            )
+        )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if watch:
             watch.restore(trainable)
@@ -122,7 +135,7 @@ def train(
         final_loss=log.last_loss,
         seconds=time.monotonic() - started,
         tokens=log.tokens,
-        peak_mb=torch.cuda.max_memory_allocated() / 1e6 if plan.device == "cuda" else peak_memory_mb(),
+        peak_mb=device_peak_mb(plan.device),
         packing=packing,
         best_step=watch.best[0] if watch else None,
         held_out_loss=watch.best[1] if watch else None,
@@ -306,6 +319,7 @@ def _trainer_class() -> Any:
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             places = inputs.pop("rows").tolist()
+            labelled, computed = int((inputs["labels"] != IGNORED).sum()), computed_tokens(inputs)
             if inputs["labels"].is_cuda:
                 loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
             else:
@@ -316,10 +330,20 @@ def _trainer_class() -> Any:
                     where=f"step {self.state.global_step + 1}, rows {', '.join(self.ids[i] for i in places)}",
                     hint="a lower train.lr; the last good checkpoint is kept",
                 )
-            self.log_file.count(sum(self.lengths[i] for i in places))
+            self.log_file.count(sum(self.lengths[i] for i in places), computed, labelled)
             return loss
 
     return LabelledTrainer
+
+
+def computed_tokens(inputs: dict[str, Any]) -> int:
+    """Tokens of a micro-batch without padding; a prefix that packed rows share counts once.
+
+    Args:
+        inputs: from a collator. Packed, the filling (less than `PACKED_LENGTHS` tokens) counts.
+    """
+    mask = inputs["attention_mask"]
+    return int(mask.sum()) if mask.dim() == 2 else int(inputs["input_ids"].numel())
 
 
 def labelled_loss(model: Any, inputs: dict[str, Any], labels_in_step: Any = None) -> Any:
@@ -366,85 +390,6 @@ def held_out_loss(model: Any, batches: Sequence[Sequence[Row]], collator: Any) -
             total += float(labelled_loss(model, inputs, 1.0))
     model.train(training)
     return total / labelled
-
-
-# ---------------------------------------------------------------------------------------------- progress
-
-
-class Log:
-    """`log.jsonl`: one line a step. Lines of steps that a resumed run will repeat are taken out first."""
-
-    def __init__(self, path: Path, upto: int = 0):
-        self.path, self.last_loss, self.tokens, self._fresh = path, float("nan"), 0, 0
-        self._clock = time.monotonic()
-        self._held_out: float | None = None
-        lines = [line for line in _read_lines(path) if line["step"] <= upto]
-        self.tokens = sum(line["tokens"] for line in lines)
-        if lines:
-            self.last_loss = lines[-1]["loss"]
-        self._measurements = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]
-        write_atomic(path, b"".join(_line(line) for line in lines))
-
-    def count(self, tokens: int) -> None:
-        """Add a micro-batch's tokens to the step in progress."""
-        self._fresh += tokens
-
-    def measured(self, loss: float) -> None:
-        """Note the held-out loss after the step in progress."""
-        self._held_out = loss
-
-    def measurements(self) -> list[tuple[int, float]]:
-        """Step and held-out loss of an interrupted training, as far as they will not be repeated."""
-        return self._measurements
-
-    def write(self, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """Write the line of a finished step."""
-        now = time.monotonic()
-        seconds, self._clock = now - self._clock, now
-        line = {
-            "step": step,
-            "epoch": round(epoch, 4),
-            "loss": logs["loss"],
-            "lr": logs.get("learning_rate"),
-            "grad_norm": logs.get("grad_norm"),
-            "tokens": self._fresh,
-            "seconds": round(seconds, 3),
-            "tokens_per_second": round(self._fresh / max(seconds, 1e-9), 1),
-            "peak_mb": round(peak_memory_mb()),
-        }
-        if self._held_out is not None:
-            line["held_out_loss"], self._held_out = self._held_out, None
-        self.tokens, self.last_loss, self._fresh = self.tokens + self._fresh, logs["loss"], 0
-        with self.path.open("ab") as file:
-            file.write(_line(line))
-
-    def callback(self) -> Any:
-        """What the trainer calls."""
-        from transformers import TrainerCallback
-
-        log = self
-
-        class Write(TrainerCallback):  # type: ignore[misc]
-            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                log._clock = time.monotonic()
-
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-                if logs and "loss" in logs:
-                    log.write(state.global_step, state.epoch or 0.0, logs)
-
-        return Write()
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a log; a kill may have cut the last one."""
-    if path.is_file():
-        for raw in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                yield json.loads(raw)
 
 
 # ---------------------------------------------------------------------------------------------- checkpoints

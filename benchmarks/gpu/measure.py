@@ -47,8 +47,6 @@ SHAPES = {
 LENGTHS = {"tiny": (64,), "135m": (2048, 8192), "1b": (2048, 8192), "8b": (2048, 4096)}
 METHODS = {"tiny": ("qlora", "lora", "full"), "135m": ("qlora", "lora", "full"), "1b": ("qlora", "lora", "full")}
 MODES = ("whole", "checkpointed", "packed")  # how activations are kept, or rows laid
-# Dense bf16 operations a second, from the vendors' data sheets; the first name that occurs in the card's counts
-PUBLISHED = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "L4": 121e12}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +218,7 @@ def measure_speed(part: Part, options: argparse.Namespace) -> dict[str, Any]:
     from tamis.machine import product_rate
     from tamis.train.forecast import flops
     from tamis.train.plan import shape_of
+    from tamis.train.utilisation import utilisation_of
 
     rows = make_rows(part, STEPS["speed"] * BATCH)
     plan, trained, lines = train_with_tamis(part, options, rows, {"batch": BATCH})
@@ -227,13 +226,13 @@ def measure_speed(part: Part, options: argparse.Namespace) -> dict[str, Any]:
     shape = shape_of(options.scratch / part.shape)
     done = flops(plan, shape, tokens, tokens // 2) / seconds  # attention's own products are not counted
     own = product_rate(plan.device, plan.compute, plan.micro_batch * part.length, shape.hidden, shape.intermediate)
-    published = next((rate for name, rate in PUBLISHED.items() if name in plan.hardware.name), None)
+    known = utilisation_of(plan, shape)
     return {
         "tamis": tokens / seconds,
         "micro_batch": plan.micro_batch,
         "checkpointing": plan.checkpointing,
         "packing": trained.packing,
-        "mfu": done / published if published else None,
+        "mfu": known.mfu(tokens, tokens // 2, seconds) if known else None,
         "of_own_rate": done / own,
         **plain_speed(part, options, rows, plan),
     }
@@ -243,7 +242,9 @@ def plain_speed(part: Part, options: argparse.Namespace, rows: list[Any], plan: 
     """Tokens a second of the plain script, its first step left out as ours is; None where it fails, with the reason."""
     folder = options.scratch / "plain"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [{"input_ids": r.input_ids, "completion_mask": [int(x >= 0) for x in r.labels]} for r in rows]
+    # TRL takes `completion_mask` from finished rows only where `completion_only_loss` is set: without a word it would
+    # train on the prompts too
+    lines = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     four_bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     lora = {"r": plan.r, "lora_alpha": plan.alpha, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}

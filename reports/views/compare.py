@@ -10,7 +10,6 @@ from tamis.reports import written_numbers as written
 from tamis.reports.examples_view import CHANGES
 from tamis.reports.folder import Folder
 from tamis.reports.latency_view import curve, durations_ms
-from tamis.reports.load_view import levels
 from tamis.reports.metric_names import named
 from tamis.reports.section import section
 from tamis.reports.systems_view import LATENCY
@@ -45,7 +44,7 @@ if metrics:
             parts.nowrap(in_html(p.delta.interval)),
             written.count(p.fixed) if p.fixed is not None else written.DASH,
             written.count(p.broken) if p.broken is not None else written.DASH,
-            written.p_value(p.mcnemar_p) if p.mcnemar_p is not None else written.DASH,
+            in_html(written.p_value(p.mcnemar_p)) if p.mcnemar_p is not None else written.DASH,
             written.count(p.examples_needed) if p.examples_needed else written.DASH,
         ]
         for p in pairs
@@ -94,28 +93,9 @@ if timed:
     ]
     section(parts.table(head, body, "One request at a time, after warm-up", range(1, 5)), "percentiles")
 
-loads = [(systems.label(s.arm, s.system), levels(folder, s.arm, s.system)) for s in rows_shown]
-loads = [(name, found_levels) for name, found_levels in loads if found_levels]
+loads = [(systems.label(s.arm, s.system), s.loads) for s in rows_shown if s.loads]
 if loads:
-    st.subheader("Under load")
-    words = {"concurrency": "in flight", "rate": "a second"}
-    for by in ("concurrency", "rate"):
-        section(drawings.throughputs(loads, by) or "", f"throughput-{by}")
-    head = ["system", "load", "requests", "failed", "answered a second", "p50", "p95"]
-    body = [
-        [
-            in_html(name),
-            f"{x.at:g} {words[x.by]}{'' if x.arrival == 'closed' else f', {in_html(x.arrival)}'}",
-            written.count(x.requests),
-            written.count(x.failed),
-            written.rate(x.throughput),
-            *(f"{in_html(m.text)}<br>{parts.muted(in_html(m.interval))}" for m in (x.p50, x.p95)),
-        ]
-        for name, found_levels in loads
-        for x in found_levels
-    ]
-    caption = "Each level is a measurement of its own; failed requests count as infinitely slow"
-    section(parts.table(head, body, caption, range(2, 7), "dense"), "loads")
+    section(parts.under_load(loads), "loads")
 
 costs = [m for m in systems.metrics if m.startswith("cost.")]
 priced = [s for s in systems.systems if any(s.get(m).known for m in costs)]

@@ -13,10 +13,12 @@ from tamis.reports import written_numbers as written
 from tamis.reports.curation_view import REASONS, STAGE_WORDS
 from tamis.reports.fate_view import fate_html
 from tamis.reports.figures import Bar
+from tamis.reports.folder import Folder
 from tamis.reports.section import section
 from tamis.reports.visible_text import in_html, in_streamlit
 from tamis.reports.visible_text import line as one_line
 from tamis.run import Run
+from tamis.schema import LEDGER
 
 PAGE = 25
 MOST_REASONS = 12
@@ -26,7 +28,14 @@ view, run = found.view, found.run
 if not page_state.has_ledger(run):
     page_state.nothing("There are no curated rows to compare.", view)
     st.stop()
-others = {p.name: Run(p) for p in st.session_state["runs"] if p != run.path and page_state.has_ledger(Run(p))}
+others: dict[str, Run] = {}
+for path in st.session_state["runs"]:
+    other = Folder(Run(path))
+    file = ledger_query.ledger_file(other.run)
+    if path != run.path and other.check(file, f"the ledger of {one_line(path.name)}", LEDGER.names):
+        others[path.name] = other.run
+    elif file.exists():  # one that was never made is no loss
+        section(parts.problem_list(other.problems), f"unread-{path.name}")
 if not others:
     st.info("There is one curated run here. Two are needed: show a folder that holds several.")
     st.code("tamis report FOLDER --serve", language="bash")
@@ -122,10 +131,10 @@ try:
     if side := section(fates(result), "fates", clickable=True):
         st.query_params["kept_in"], st.query_params["reason"] = side, ""
     left, right = st.columns(2)
-    for column, side, other, reasons in ((left, "a", "b", result.only_a), (right, "b", "a", result.only_b)):
+    for column, here, there, reasons in ((left, "a", "b", result.only_a), (right, "b", "a", result.only_b)):
         with column:
-            if picked := losses(side, other, reasons):
-                st.query_params["kept_in"], st.query_params["reason"] = side, picked
+            if picked := losses(here, there, reasons):
+                st.query_params["kept_in"], st.query_params["reason"] = here, picked
     side = st.query_params.get("kept_in") or ""
     asked = {"a": result.only_a, "b": result.only_b}.get(side)
     reason = st.query_params.get("reason") or None
@@ -142,4 +151,9 @@ except TamisError as error:
     st.error("The two ledgers cannot be compared.")
     st.code(str(error), language=None)
 except (duckdb.Error, OSError):
-    page_state.damaged(run.curate, "the ledger or the records", view)
+    for at in (run, others[name]):
+        try:
+            ledger_query.reasons(at)
+            ledger_query.fate(at, "")
+        except (duckdb.Error, OSError):
+            page_state.damaged_in(at, at.curate, f"the ledger or the records of {one_line(at.path.name)}")

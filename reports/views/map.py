@@ -54,6 +54,11 @@ def to_url(polygon: list[list[float]]) -> str:
     return "_".join(f"{int(x)}.{int(y)}" for x, y in polygon[::every])
 
 
+def digest(*parts: object) -> str:
+    """A short name for what the parts say."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
 def region(chosen: np.ndarray, colouring: map_colours.Colouring, ids: pa.Array) -> None:
     """The rows of a region: how many of each class, a page of them, all of their ids to take away."""
     counts = np.bincount(colouring.classes[chosen], minlength=len(colouring.names))
@@ -102,7 +107,7 @@ try:
     text = right.text_input("Find text in prompt, answer or label", key="find", bind="query-params")
     colouring = colours(str(run.path), stamp, by, text)
     before = from_url(st.query_params.get("lasso"))
-    mark = hashlib.blake2b(f"{run.path}{stamp}{by}{text}".encode("utf-8", "replace"), digest_size=8).hexdigest()
+    mark = f"{digest(run.path, stamp)}-{digest(by, text)}"
     picked = canvas(packed(shown.xy, colouring, before, mark))
     if shown.explained is not None:
         st.caption(

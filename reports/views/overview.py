@@ -11,6 +11,7 @@ from tamis.reports.drawings import systems_metrics
 from tamis.reports.metric_names import named
 from tamis.reports.page_html import page
 from tamis.reports.section import section
+from tamis.reports.tries_parts import tries_html
 from tamis.reports.visible_text import in_streamlit
 
 found = page_state.chosen()
@@ -54,6 +55,9 @@ section(parts.gates(view), "gates")
 section(parts.arms(view), "arms")
 section(parts.systems(view), "systems")
 section(parts.pictures(view), "pictures")
+section(parts.loads(view), "loads")
+for tried in view.tries:
+    section(tries_html(tried), tried.kind)
 section(parts.rows_and_changes(view), "rows")
 section(parts.method(view), "method")
 st.download_button(

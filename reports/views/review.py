@@ -105,8 +105,12 @@ def judgement(item: Item, following: str | None) -> None:
     keep.button("✓ Keep", on_click=decide, args=(item, "keep", None, following), width="stretch")
     drop.button("✗ Drop", on_click=decide, args=(item, "drop", None, following), width="stretch")
     labels = [s["value"] for s in ledger_query.shares(run, "label", MOST_LABELS) if s["value"] != "(none)"]
+    # the label that curation finds likelier is one click away; any other can be chosen or typed
+    if item.likelier is not None and item.likelier not in labels:
+        labels.insert(0, item.likelier)
+    likelier = labels.index(item.likelier) if item.likelier is not None else None
     new = label.selectbox(
-        "Right label", labels, index=None, key=f"label-{item.id}", accept_new_options=True, format_func=one_line,
+        "Right label", labels, index=likelier, key=f"label-{item.id}", accept_new_options=True, format_func=one_line,
         placeholder="choose, or type another",
     )  # fmt: skip
     relabel.button(

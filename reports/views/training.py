@@ -9,6 +9,7 @@ from tamis.reports.figures import Curve
 from tamis.reports.folder import Folder
 from tamis.reports.section import section
 from tamis.reports.training_view import CURVES, training_view
+from tamis.reports.tries_parts import tries_html
 from tamis.reports.visible_text import in_html, in_streamlit
 
 found = page_state.titled("Training")
@@ -18,8 +19,12 @@ if view.state == "running":
 folder = Folder(run)
 arms = [training_view(folder, arm) for arm in folder.arms()[:5]]
 arms = [a for a in arms if a.curves or a.choices or a.summary]
-if not arms:
+for tried in view.tries:
+    section(tries_html(tried), tried.kind)
+if not arms and not view.tries:
     page_state.nothing("Nothing has been trained in this run yet.", view)
+    st.stop()
+if not arms:
     st.stop()
 
 head = ["arm", "final loss", "steps", "rows", "tokens trained on", "time", "peak memory"]

@@ -26,6 +26,15 @@ def test_wrong_labels_are_found_and_right_ones_are_left_alone(planted):
     assert (found & ~wrong).sum() <= 0.05 * found.sum()
 
 
+def test_the_likelier_label_of_a_wrong_one_is_the_true_one(planted):
+    vectors, labels, copies, wrong = planted
+    found = agreement.challenge(vectors, labels, copies)
+    truth = np.array([f"l{i % 12}" for i in range(600)])
+    suspected = wrong & (found.margin > agreement.MARGIN)
+    assert (found.rival[suspected] == truth[suspected]).mean() > 0.95
+    assert not (found.rival == np.array(labels)).any(), "no label is its own rival"
+
+
 def test_leaving_out_in_closed_form_is_training_without_the_row(planted):
     vectors, labels, copies, _ = planted
     margin = agreement.label_margin(vectors, labels, copies)

@@ -1,5 +1,6 @@
 """New rows for a run that is done: nothing decided changes, copies and leaks fall, what adds most is kept."""
 
+import collections
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tamis import lsa, run_vectors
 from tamis.curate import coverage, grow
 from tamis.curate.pipeline import curate
 from tamis.diff import diff
@@ -167,6 +169,72 @@ def test_sizes_quotas_and_the_rows_that_were_left_out(tmp_path):
     assert Recipe.of_run(into.path).curate.select.size == Size("rows", 6)
     with pytest.raises(UserError, match="only 4 survive"):
         grow.grow(run, Run(tmp_path / "more"), data, Size("rows", 5), quiet=True)
+
+
+def test_the_axes_of_lsa_are_fitted_once_and_those_of_a_run_grown_twice_are_still_the_first(tmp_path, monkeypatch):
+    run = made(tmp_path)
+    kept = (run.curate / "axes.npz").read_bytes()
+    monkeypatch.setattr(lsa.Axes, "fit", None)  # whoever fits again fails
+    data = [write(tmp_path / f"new{n}.jsonl", NEW[2 + 2 * n : 4 + 2 * n]) for n in range(2)]
+    grow.grow(run, once := Run(tmp_path / "once"), data[:1], quiet=True)
+    grow.grow(once, twice := Run(tmp_path / "twice"), data[1:], quiet=True)
+    assert (twice.curate / "axes.npz").read_bytes() == kept
+    table = pq.read_table(twice.curate / "vectors")
+    mine = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True))
+    prompts = {i: OLD[r["line"] - 1][0] for i, r in ledger(run).items() if i in mine}
+    again = run_vectors.beside(twice.curate, list(prompts.values()), "lsa").values
+    assert [mine[i] for i in prompts] == again.tolist()
+
+
+def test_a_run_of_a_version_that_kept_no_axes_grows_to_the_same_ledger(grown, tmp_path):
+    run, into, found = grown
+    (run.curate / "axes.npz").rename(tmp_path / "axes.npz")
+    try:
+        grow.grow(run, again := Run(tmp_path / "again"), found["data"], quiet=True)
+    finally:
+        (tmp_path / "axes.npz").rename(run.curate / "axes.npz")
+    assert ledger(again) == ledger(into)
+    assert (again.curate / "axes.npz").is_file()
+
+
+def test_quotas_hold_for_old_and_new_rows_together(tmp_path):
+    run = made(tmp_path, select={"size": 4, "quota": {"label": {"min": 1, "max": 2}}})
+    data = [write(tmp_path / "new.jsonl", NEW)]
+
+    def labels(folder):
+        return collections.Counter(r["label"] for r in ledger(folder).values() if r["verdict"] == "kept")
+
+    assert labels(run) == {"track": 1, "cancel": 1, "bill": 1, "refund": 1}
+    grow.grow(run, two := Run(tmp_path / "two"), data, Size("rows", 2), quiet=True)
+    assert labels(two)["close account"] >= 1  # a label that the run lacked gets its minimum
+    assert max(labels(two).values()) <= 2
+    more = [write(tmp_path / "more.jsonl", [(f"My account number {n} shall be closed", "bill") for n in range(5)])]
+    with pytest.raises(UserError, match="maximum quotas leave") as error:
+        grow.grow(run, Run(tmp_path / "over"), more, Size("rows", 3), quiet=True)
+    assert "curate.select.quota" in str(error.value)
+
+
+def test_rows_that_must_be_kept_are_kept_whatever_they_add(tmp_path):
+    must = tmp_path / "must.txt"
+    must.write_text("")
+    run = made(tmp_path, select={"size": 4, "must_keep": str(must)})
+    # says nothing that the first row does not say: with room for one, coverage takes another
+    dull = ("Where is my parcel with the blue garden chairs, it should be there", "track")
+    new = [{"id": f"new-{n}", "prompt": p, "completion": a, "label": a} for n, (p, a) in enumerate([dull, *NEW[2:5]])]
+    file = tmp_path / "new.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in new), encoding="utf-8")
+
+    def kept(folder):
+        return {r["key"] for r in ledger(folder).values() if r["verdict"] == "kept" and r["key"]}
+
+    grow.grow(run, Run(tmp_path / "without"), [str(file)], Size("rows", 1), quiet=True)
+    assert "new-0" not in kept(Run(tmp_path / "without"))
+    must.write_text("new-0\n")
+    grow.grow(run, Run(tmp_path / "with"), [str(file)], Size("rows", 1), quiet=True)
+    assert kept(Run(tmp_path / "with")) == {"new-0"}
+    must.write_text("new-0\nnew-1\n")
+    with pytest.raises(UserError, match="must-keep rows and minimum quotas need 6 rows, the size is 5"):
+        grow.grow(run, Run(tmp_path / "over"), [str(file)], Size("rows", 1), quiet=True)
 
 
 def test_masked_data_gets_numbers_that_the_run_does_not_use(tmp_path):

@@ -9,6 +9,7 @@ from tamis.curate import judge as module
 from tamis.curate.judge import Judge, mark_of
 from tamis.endpoint import Endpoint
 from tamis.errors import StageFailed, UserError
+from tamis.questions import estimated_tokens
 from tests.curate import desks
 
 
@@ -115,7 +116,7 @@ def test_a_key_that_is_not_set_stops_before_a_request(desk, monkeypatch):
 
 def test_no_request_is_sent_that_could_break_the_limit(desk):
     rows = [turns(f"good {i}") for i in range(20)]
-    each = module.estimated_tokens(module.question(rows[0]))
+    each = estimated_tokens(module.question(rows[0]))
     priced = judge_of(desk, input_per_million=1e6 / each, output_per_million=0.0, max_cost=5.0, concurrency=1)
     values, about = priced.score(rows)
     assert about["cost"] <= 5.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tamis.evaluate.drift import drift, mix
+from tamis.evaluate.drift import drift, mix, nearest
 
 
 def prompts(rng, n, topics=12, shift=0.0):
@@ -49,3 +49,35 @@ def test_an_unchanged_mix_of_languages_raises_few_alarms_and_a_changed_one_does(
     assert 0.2 < found.distance < 0.5
     assert mix(["vi"] * 5, curated, 7).p is None
     assert mix(["vi"] * 30, ["vi"] * 30, 7).p == 1.0
+
+
+def test_the_clusters_that_grew_and_shrank_are_named_and_the_others_are_not():
+    def placed(rng, n, weights):
+        return rng.choice([f"c{i}" for i in range(20)], n, p=weights / weights.sum()).tolist()
+
+    even = np.ones(20)
+    moved = even.copy()
+    moved[3], moved[7] = 5, 0
+    known = placed(np.random.default_rng(0), 1000, even)
+    found = mix(placed(np.random.default_rng(1), 300, moved), known, 7)
+    assert [c.name for c in found.changes] == ["c3", "c7"]
+    grew, shrank = found.changes
+    assert grew.recent > 3 * grew.known
+    assert shrank.recent == 0 < shrank.known
+    assert max(c.p for c in found.changes) <= 0.01
+
+
+def test_of_many_clusters_none_is_said_to_change_by_chance():
+    """Twenty clusters tested one by one would give an alarm in every fifth draw; adjusted, in one of a hundred."""
+    weights = np.random.default_rng(3).dirichlet(np.ones(40))
+
+    def alarm(seed):
+        rng = np.random.default_rng(seed)
+        known, recent = (rng.choice(40, n, p=weights).astype(str).tolist() for n in (600, 150))
+        return bool(mix(recent, known, seed).changes)
+
+    assert sum(alarm(seed) for seed in range(200)) <= 0.05 * 200
+
+
+def test_a_text_belongs_to_the_centre_it_points_to_whatever_its_length():
+    assert nearest(np.array([[9, 1], [0.1, 0.2]]), np.array([[1, 0], [0, 100]])).tolist() == [0, 1]

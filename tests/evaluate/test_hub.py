@@ -1,5 +1,6 @@
 """Our metrics as Hugging Face's `evaluate` sees them; and that package stays importable beside the folder."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,38 @@ def test_a_metric_that_needs_more_than_texts_is_refused():
 
     with pytest.raises(UserError, match="perplexity"):
         metric("perplexity")
+
+
+HUBS_OWN = """
+from pathlib import Path
+from tamis.evaluate.hub import load, metric
+texts = ["the cat sat on the mat today", "a dog barked twice at noon", "no one came home that day"]
+right = ["the cat sat on a mat today", "a dog barked twice at noon", "someone came home on that day"]
+for theirs, key, ours, said, true in [
+    ("accuracy", "accuracy", "accuracy", [0, 1, 1, 0], [0, 1, 0, 0]),
+    ("mae", "mae", "mae", [1.0, 2.5, 4.0], [1.0, 2.0, 6.0]),
+    ("exact_match", "exact_match", "exact_match", texts, right),
+    ("sacrebleu", "score", "bleu", texts, right),
+    ("chrf", "score", "chrf", texts, right),
+    ("rouge", "rougeL", "rouge_l", texts, right),
+]:
+    found = load(theirs, Path("cache")).compute(predictions=said, references=true)[key]
+    words = [str(x) for x in said], [str(x) for x in true]
+    mine = metric(ours).compute(predictions=said if ours == "mae" else words[0],
+                                references=true if ours == "mae" else words[1])[ours]
+    assert abs(float(found) - mine) < 1e-6, (theirs, found, mine)
+print("the same")
+"""
+
+
+@pytest.mark.network  # the hub's metrics are scripts that are downloaded
+def test_the_hubs_own_metrics_say_the_same(tmp_path):
+    online = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE")}
+    done = subprocess.run(
+        [sys.executable, "-c", HUBS_OWN], cwd=tmp_path, env=online, capture_output=True, text=True, timeout=300
+    )
+
+    assert done.stdout.strip().endswith("the same"), done.stderr[-2000:]
 
 
 def test_only_one_file_imports_hugging_faces_evaluate():

@@ -26,6 +26,21 @@ def test_the_surveys_table_of_non_inferiority(evaluated):
     assert needs(evaluated, gate.format(0.05), discordance=0.20) == pytest.approx(628, abs=1)
 
 
+def test_a_system_that_disagrees_with_itself_needs_more_items(evaluated):
+    """Two models cannot be told apart more finely than one model from itself."""
+    gate = '{id: a, metric: accuracy, require: "delta.lower > -0.02"}'
+    evaluated.add(system="base", right=[1] * 400)
+    evaluated.add(right=[1] * 400)
+    steady = needs(evaluated, gate, evaluated.run)
+    evaluated.add(right=[1] * 400, about={"again": {"items": 100, "rate": {"value": 0.1}}})
+
+    found = planned(evaluated, gate, evaluated.run)["gates"][0]
+
+    assert steady < 100
+    assert found["needs"] == pytest.approx(1963, abs=1)
+    assert "disagrees with itself" in found["assuming"]
+
+
 def test_a_floor_is_planned_by_the_exact_power_of_the_wilson_bound(evaluated):
     n = needs(evaluated, '{id: a, metric: accuracy, require: "lower >= 0.80"}', headroom=0.05)
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from tamis.evaluate.evidence import find
+from tamis.evaluate.measure import absolute
 from tamis.evaluate.spending import HOURS, SECONDS, break_even, capacity, month, spending
 from tamis.recipe import Price
 
@@ -40,6 +41,18 @@ def test_break_even_is_where_a_month_of_the_machine_costs_what_the_tokens_do(pai
 
     assert found["per_month"] == pytest.approx(2 * HOURS / 0.0003)
     assert month(api, Price(per_month=found["per_month"]))["money"] == pytest.approx(2 * HOURS)
+
+
+def test_a_price_is_not_that_of_another_machine(pair):
+    own, api = pair  # measured on "a machine"
+
+    assert month(own, Price(machine_hour=2.0, per_month=1e6, hardware="A Machine"))["machines"] == 1
+    other = Price(machine_hour=2.0, per_month=1e6, hardware="H100")
+    assert month(own, other)["money"] is None
+    assert "measured on a machine, the price is that of H100" in month(own, other)["why"]
+    assert absolute(own, "cost.usd_per_1k", price=other).n == 0
+    assert break_even(own, api, other)["per_month"] is None
+    assert month(api, other)["money"] == pytest.approx(300)  # paid by the token, wherever it runs
 
 
 def test_a_machine_that_is_full_before_it_pays_never_pays(pair):

@@ -1,5 +1,7 @@
 """Opens pages of the app for the tests of this folder."""
 
+import json
+
 from streamlit.testing.v1 import AppTest
 
 from tamis.reports.launch import APP, ROOT_VARIABLE
@@ -13,8 +15,10 @@ PAGES = [
     "review",
     "diff",
     "map",
-    "choose",
     "training",
+    "monitor",
+    "study",
+    "choose",
     "runs",
     "method",
 ]
@@ -37,3 +41,8 @@ def opened(monkeypatch, path, page: str = "overview", **query: str) -> AppTest:
 def sections(app: AppTest) -> str:
     """The HTML of every section on the page."""
     return "".join(part.proto.json for part in app.get("bidi_component"))
+
+
+def html_of(app: AppTest) -> str:
+    """The same as it reaches the browser's parser; the map, which is bytes, has none."""
+    return "".join(json.loads(part.proto.json)["html"] for part in app.get("bidi_component") if part.proto.json)

@@ -24,9 +24,14 @@ def text(request, finished, tmp_path_factory) -> str:
     return page_of(redacted(view) if request.param == "redacted" else view)
 
 
+def parsed(text: str):
+    """The page as a tree; anything that is not valid raises."""
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+
+
 @pytest.fixture(scope="module")
 def tree(text):
-    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+    return parsed(text)
 
 
 def test_a_strict_parser_finds_no_error(tree):
@@ -115,3 +120,79 @@ def test_paper_is_light_whatever_the_screen_is(text):
     assert css.count(figures.DARK["ground"]) == css.split("@media screen")[1].split("@media print")[0].count(
         figures.DARK["ground"]
     )
+
+
+def test_a_table_that_is_wider_than_its_place_can_be_scrolled_by_the_keyboard(tree):
+    for box in tree.iter("div"):
+        if box.get("class") == "scroll":
+            assert box.get("tabindex") == "0"
+            assert box.get("aria-label").strip()
+
+
+# what a careless change would do to the page, and the check that notices
+CARELESS = {
+    "a table is not closed": ("</table>", "", None),
+    "an element is closed twice": ("</section>", "</section></section>", None),
+    "an attribute is given twice": ('<th scope="col"', '<th scope="col" scope="col"', None),
+    "a sign is not escaped": ("<main>", "<main><3", None),
+    "no language": ('<html lang="en">', "<html>", "test_the_page_names_its_language_its_title_and_its_main_part"),
+    "no title": ("<title>", "<title></title><noscript>", None),
+    "no main part": ("<main>", "<div>", None),
+    "a second first heading": (
+        "<h2>",
+        "<h1>x</h1><h2>",
+        "test_headings_go_down_one_step_at_a_time_from_a_single_first",
+    ),
+    "a heading too deep": ("<h2>", "<h4>x</h4><h2>", "test_headings_go_down_one_step_at_a_time_from_a_single_first"),
+    "a picture without a name": (
+        'aria-label="accuracy',
+        'data-x="accuracy',
+        "test_every_picture_has_a_name_and_no_picture_is_a_file",
+    ),
+    "a picture from a file": (
+        "<main>",
+        '<main><img src="x.png" alt="x">',
+        "test_every_picture_has_a_name_and_no_picture_is_a_file",
+    ),
+    "a heading cell without direction": (
+        '<th scope="row">',
+        "<th>",
+        "test_every_table_has_a_caption_and_every_heading_cell_a_direction",
+    ),
+    "a cell too many": (
+        "</tr></tbody>",
+        "<td>x</td></tr></tbody>",
+        "test_every_table_has_a_caption_and_every_heading_cell_a_direction",
+    ),
+    "an id twice": ("<main>", '<main><p id="gates">x</p>', "test_ids_are_used_once"),
+    "a mark without a word": (
+        "<main>",
+        '<main><span class="t-bad"></span>',
+        "test_nothing_says_something_by_colour_alone",
+    ),
+    "a table that only a pointer scrolls": (
+        ' tabindex="0"',
+        "",
+        "test_a_table_that_is_wider_than_its_place_can_be_scrolled_by_the_keyboard",
+    ),
+}
+
+
+@pytest.mark.parametrize("careless", CARELESS)
+def test_what_a_careless_change_does_is_noticed(finished, careless):
+    before, after, check = CARELESS[careless]
+    page = page_of(load(finished))
+    assert before in page
+    spoilt = page.replace(before, after, 1)
+    if check is None:
+        with pytest.raises((html5lib.html5parser.ParseError, AssertionError)):
+            test_the_page_names_its_language_its_title_and_its_main_part(parsed(spoilt))
+    else:
+        with pytest.raises((AssertionError, AttributeError)):
+            globals()[check](parsed(spoilt))
+
+
+def test_dark_colours_on_paper_are_noticed(finished):
+    page = page_of(load(finished))
+    with pytest.raises((AssertionError, TypeError)):
+        test_paper_is_light_whatever_the_screen_is(page.replace("@media screen and (prefers", "@media (prefers"))

@@ -1,55 +1,10 @@
-"""The app's pages, each in the states a run can be in."""
-
-import datetime
-import shutil
+"""What the app's pages say, and what a reader does on them. The states of a run: `test_states.py`."""
 
 import pytest
 from pages import PAGES, opened, sections
 
 from tamis.reports.launch import SETTINGS, command
 from tamis.reports.view import load
-from tamis.schema import write_json
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_shows_a_finished_run(monkeypatch, finished, page):
-    app = opened(monkeypatch, finished.path, page)
-    assert not app.error
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_an_empty_folder_gets_the_commands_that_make_a_run(monkeypatch, tmp_path, page):
-    app = opened(monkeypatch, tmp_path, page)
-    assert app.title[0].value == "No run here yet"
-    assert any("tamis demo" in c.value for c in app.code)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_running_run_shows_what_there_is_and_how_far_it_is(monkeypatch, copy, page):
-    folder = copy.evaluate("chosen", "tuned")
-    (folder / "stage.json").unlink()
-    copy.verdict.unlink()
-    copy.comparison.unlink()
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    write_json(
-        folder / "progress.json", {"done": 96, "total": 200, "unit": "items", "eta_s": 26.0, "updated": now, "pid": 1}
-    )
-    app = opened(monkeypatch, copy.path, page)
-    if page == "overview":
-        assert "Still running" in sections(app)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_stopped_run_names_the_command_that_goes_on(monkeypatch, copy, page):
-    folder = copy.evaluate("chosen", "tuned")
-    for name in ("stage.json", "samples.parquet", "metrics.json"):
-        (folder / name).unlink()
-    (folder / "samples.jsonl").write_text("")
-    copy.verdict.unlink()
-    copy.comparison.unlink()
-    app = opened(monkeypatch, copy.path, page)
-    if page == "overview":
-        assert "tamis run" in sections(app)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -58,13 +13,6 @@ def test_damaged_files_are_no_traceback(monkeypatch, copy, page):
         if file.is_file() and file.suffix in (".json", ".parquet", ".jsonl", ".yaml"):
             file.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 2])
     opened(monkeypatch, copy.path, page)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_one_arm_and_no_baseline_is_enough(monkeypatch, build, tmp_path, page):
-    run = build(tmp_path / "one", read=400, kept=50, items=40, requests=20, arms=("chosen",))
-    shutil.rmtree(run.evaluate("chosen", "base"))
-    opened(monkeypatch, run.path, page)
 
 
 def test_the_overview_says_what_the_report_says(monkeypatch, finished):
@@ -170,51 +118,6 @@ def test_examples_can_be_opened_filtered_by_their_url(monkeypatch, finished):
     assert len(app.dataframe[0].value) == len(broken)
 
 
-# ------------------------------------------------------------------------------- the numbers are the report's
-
-
-def numbers_of(run) -> dict:
-    """`report.json` of a run, as a script would read it."""
-    import json
-
-    from tamis.reports.report_json import write_report_json
-
-    return json.loads(write_report_json(run).read_text())
-
-
-def test_every_page_shows_the_numbers_of_report_json(monkeypatch, copy):
-    from tamis.reports import written_numbers as written
-
-    raw = numbers_of(copy)
-    systems = {(s["arm"], s["system"]): s for s in raw["systems"]["systems"]}
-    tuned = systems["chosen", "tuned"]
-    accuracy = f"{tuned['metrics']['accuracy']['value'] * 100:.1f}%"
-    p95 = written.milliseconds(tuned["metrics"]["latency.e2e.p95"]["value"])
-    pair = next(
-        p
-        for p in raw["systems"]["pairs"]
-        if p["candidate"] == ["chosen", "tuned"] and p["baseline"][1] == "base" and p["metric"] == "accuracy"
-    )
-    funnel, counts = raw["funnel"], raw["examples"]["counts"]
-    gate = next(g for g in raw["verdict"]["arms"][0]["gates"] if g["id"] == "slices")
-    loss = raw["training"]["chosen"]["final_loss"]
-    expected = {
-        "overview": [raw["headline"], accuracy, p95, f"{pair['fixed']} fixed", f"{funnel['kept']}"],
-        "compare": [written.points(pair["delta"]["value"]), f"{pair['fixed']} fixed", p95],
-        "slices": [s["measure"]["metric"] and s["name"] for s in gate["slices"]],
-        "curation": [written.count(step["left"]) for step in funnel["steps"]],
-        "training": [written.number(loss)],
-        "runs": [accuracy, p95, f"{funnel['kept']} of {written.count(funnel['read'])}", raw["headline"]],
-        "method": [written.count(raw["systems"]["items"]), raw["verdict"]["policy_sha256"][:12]],
-    }
-    for page, wanted in expected.items():
-        text = sections(opened(monkeypatch, copy.path, page))
-        for value in wanted:
-            assert str(value) in text, (page, value)
-    captions = " ".join(c.value for c in opened(monkeypatch, copy.path, "examples").caption)
-    assert all(f"{n:,} {change.replace('_', ' ')}" in captions for change, n in counts.items())
-
-
 def test_the_map_page_counts_what_lies_in_the_lasso_of_the_url(monkeypatch, finished):
     from tamis.reports.projection import inside, project
 
@@ -250,22 +153,6 @@ def test_a_point_that_was_clicked_shows_its_fate(monkeypatch, finished):
 def test_a_lasso_of_nonsense_in_the_url_is_no_lasso(monkeypatch, finished):
     app = opened(monkeypatch, finished.path, "map", lasso="1.2.3_<script>_..")
     assert not app.subheader
-
-
-@pytest.mark.slow
-def test_a_million_ledger_rows_are_no_burden(monkeypatch, build, tmp_path):
-    run = build(tmp_path / "big", read=1_000_000, kept=5_000, items=100, requests=20)
-    for page in PAGES:
-        app = opened(monkeypatch, run.path, page)
-        assert sum(len(part.proto.json) for part in app.get("bidi_component")) < 1_000_000, page
-        assert sum(len(d.value) for d in app.dataframe) <= 50, page
-    assert write_report_size(run) < 300_000
-
-
-def write_report_size(run) -> int:
-    from tamis.reports.page_html import write_html
-
-    return write_html(run).stat().st_size
 
 
 def test_an_app_that_does_not_want_to_end_is_ended(monkeypatch):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pages import PAGES, opened, sections
@@ -12,7 +14,7 @@ from pages import PAGES, opened, sections
 from tamis.errors import UserError
 from tamis.reports.export import write_report
 from tamis.run import Run
-from tamis.schema import LEDGER, write_parquet
+from tamis.schema import LEDGER, read_json, write_json, write_parquet
 
 
 def halve(path) -> None:
@@ -109,6 +111,50 @@ def test_the_report_says_it_too(copy, tmp_path, damage):
     text = (tmp_path / "r.html").read_text().replace("&#x27;", "'")
     assert sentence in text
     assert any(sentence in p.what and command in p.repair for p in view.problems)
+
+
+@pytest.mark.parametrize(
+    ("queue", "file"), [("conflicting answers", "conflicts.parquet"), ("suspected labels", "suspects.parquet")]
+)
+def test_a_queue_whose_file_is_cut_says_so_and_the_other_queues_stay(monkeypatch, copy, queue, file):
+    (copy.curate / file).write_bytes(b"PAR1 and no more")
+    app = opened(monkeypatch, copy.path, "review")
+    assert "cannot be read" not in said_on(app)
+    app.segmented_control[0].set_value(queue).run()
+    assert not app.exception
+    assert "cannot be read" in said_on(app)
+    assert f"rm -r {copy.curate} && tamis run {copy.path}" in said_on(app)
+
+
+@pytest.mark.parametrize("where", ["end", "middle"])
+def test_the_diff_names_the_run_whose_ledger_is_damaged(monkeypatch, copy, where):
+    broken = copy.path.with_name("broken")
+    shutil.copytree(copy.path, broken)
+    file = broken / "curate" / "ledger.parquet"
+    data = bytearray(file.read_bytes())
+    if where == "end":
+        del data[len(data) // 2 :]
+    else:
+        data[100 : len(data) // 2] = bytes(len(data) // 2 - 100)
+    file.write_bytes(data)
+    app = opened(monkeypatch, copy.path.parent, "diff", run="demo", against="broken")
+    assert f"rm -r {broken / 'curate'}" in said_on(app)
+    assert "broken" in said_on(app)
+    assert f"rm -r {copy.curate}" not in said_on(app)
+
+
+def test_an_older_run_shows_its_suspected_labels_without_a_likelier_one(monkeypatch, copy):
+    """Before `suspects.parquet` there was only a margin in the ledger and a count in the funnel."""
+    path = copy.curate / "ledger.parquet"
+    table = pq.read_table(path)
+    margins = pa.array([0.9, 0.4] + [-0.5] * (len(table) - 2), pa.float32())
+    write_parquet(path, table.append_column("score_label_margin", margins))
+    write_json(copy.curate / "funnel.json", read_json(copy.curate / "funnel.json") | {"suspect_labels": 2})
+    app = opened(monkeypatch, copy.path, "review")
+    app.segmented_control[0].set_value("suspected labels").run()
+    assert not app.exception
+    assert "another label leads by 0.90" in said_on(app)
+    assert next(s for s in app.selectbox if s.label == "Right label").value is None
 
 
 @pytest.mark.parametrize("page", PAGES)

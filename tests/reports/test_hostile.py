@@ -9,15 +9,19 @@ import re
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pages import PAGES, opened, sections
 
+from tamis import annotations
+from tamis.annotations import Decision
 from tamis.reports.examples_csv import examples_csv
 from tamis.reports.export import write_report
 from tamis.reports.view import load
 from tamis.reports.visible_text import in_streamlit
 from tamis.run import Run
-from tamis.schema import read_json, write_json
+from tamis.schema import CONFLICTS, SUSPECTS, read_json, write_json, write_parquet
 
 NAME = "![x](http://evil.example/p.png) <img src=x onerror=alert(1)> :material/bolt: :red[x] \u202e\x1b[2J\x00 $x$"
 MARKDOWN = ("markdown", "title", "header", "subheader", "caption", "info", "error", "warning", "success")
@@ -46,6 +50,75 @@ def hostile(build, tmp_path_factory) -> Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def versions(build, tmp_path_factory) -> Run:
+    """The first of two curated versions; keys, labels, reasons, likelier labels and reviewers are hostile too."""
+    folder = tmp_path_factory.mktemp("versions")
+    for name, kept in (("<b>![x](h)", 50), (":red[b] $x$", 80)):
+        run = build(folder / name, read=400, kept=kept, items=10, requests=5, hostile=True, arms=("chosen",))
+        path = run.curate / "ledger.parquet"
+        table = pq.read_table(path)
+        for column in ("key", "label", "source", "reason"):
+            told = [v and (NAME if i % 2 else v) for i, v in enumerate(table[column].to_pylist())]
+            table = table.set_column(table.schema.get_field_index(column), column, [told])
+        write_parquet(path, table)
+        ids = table["id"].to_pylist()
+        suspects = [[ids[1], ids[2]], [NAME, NAME], [NAME, "y"], [0.9, 0.5]]
+        write_parquet(run.curate / "suspects.parquet", pa.table(suspects, schema=SUSPECTS))
+        conflicts = [[0, 0], [ids[3], ids[4]], [NAME, "y"], [NAME, NAME]]
+        write_parquet(run.curate / "conflicts.parquet", pa.table(conflicts, schema=CONFLICTS))
+        decisions = [Decision(i[:16], "relabel", NAME, NAME) for i in ids[:6]]
+        annotations.append(run.path / "annotations.jsonl", decisions)
+    return Run(folder / "<b>![x](h)")
+
+
+def assert_only_text(app) -> None:
+    """Nothing on a page acts, whether Streamlit writes it or our own sections do."""
+    for text in markdown_of(app):
+        bare = re.sub(r"\\.", "", text)  # what is escaped does not act
+        assert not re.search(r"!\[|\]\(|<\w|:\w+\[|:material|\$\w+\$|\u202e|\x1b|\x00", bare), text
+        assert "http://" not in text
+    assert "\\u202e" not in sections(app)
+    for part in app.get("bidi_component"):
+        if part.proto.json:
+            assert_harmless(json.loads(part.proto.json)["html"])
+
+
+@pytest.mark.parametrize("queue", ["nearest a limit", "conflicting answers", "suspected labels"])
+def test_no_queue_of_the_review_takes_text_for_markdown_or_html(monkeypatch, versions, queue):
+    app = opened(monkeypatch, versions.path.parent, "review", run=versions.path.name, reviewer=NAME)
+    app.segmented_control[0].set_value(queue).run()
+    assert not app.exception
+    assert "onerror" in sections(app), "the hostile words are shown"
+    assert_only_text(app)
+
+
+def test_the_diff_of_two_hostile_versions_is_text(monkeypatch, versions):
+    other = ":red[b] $x$"
+    app = opened(monkeypatch, versions.path.parent, "diff", run=versions.path.name, against=other, kept_in="b")
+    assert re.search(r"rows kept by B only", app.subheader[0].value)
+    assert "onerror" in sections(app), "the hostile words are shown"
+    assert_only_text(app)
+    rows = re.findall(r'<b data-key=\\"([0-9a-f-]{20,})', sections(app))
+    app.query_params["row"] = rows[1]
+    app.run()
+    assert_only_text(app)
+
+
+def test_the_review_table_for_a_spreadsheet_holds_no_formula(versions):
+    from tamis.reports import review_queue
+    from tamis.reports.ledger_query import said
+    from tamis.reports.review_csv import queue_csv
+
+    known = review_queue.decisions(versions.path / "annotations.jsonl")
+    for kind in review_queue.KINDS:
+        items = review_queue.queue(versions, kind, load(versions).funnel).items
+        assert items
+        for row in csv.DictReader(io.StringIO(queue_csv(items, said(versions, [i.id for i in items]), known))):
+            assert not [cell for cell in row.values() if cell.lstrip().startswith(("=", "+", "-", "@"))]
+            assert not re.search("[\x00\x1b\u202e]", "".join(row.values()))
+
+
 def markdown_of(app) -> list[str]:
     """Everything on a page that Streamlit takes for Markdown."""
     found = [element.value for kind in MARKDOWN for element in getattr(app, kind)]
@@ -58,14 +131,7 @@ def markdown_of(app) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_of_the_app_takes_text_for_markdown_or_html(monkeypatch, hostile, page):
     app = opened(monkeypatch, hostile.path, page)
-    for text in markdown_of(app):
-        bare = re.sub(r"\\.", "", text)  # what is escaped does not act
-        assert not re.search(r"!\[|\]\(|<\w|:\w+\[|:material|\$\w+\$|\u202e|\x1b|\x00", bare), text
-        assert "http://" not in text
-    assert "\\u202e" not in sections(app)
-    for part in app.get("bidi_component"):
-        if part.proto.json:
-            assert_harmless(json.loads(part.proto.json)["html"])
+    assert_only_text(app)
 
 
 def assert_harmless(text: str) -> None:

@@ -105,6 +105,58 @@ def test_as_many_labels_are_suspected_as_curation_counted_the_worst_first(copy):
     assert [i.why for i in found.items] == [f"another label leads by {x}" for x in ("0.90", "0.40", "0.30")]
 
 
+@pytest.fixture
+def mislabelled(tmp_path, monkeypatch) -> Run:
+    """A curated run of 48 rows of two labels; one of them carries the other's."""
+    monkeypatch.chdir(tmp_path)
+    card = ["block my card", "my card is lost", "the card was stolen", "stop the card", "freeze my credit card"]
+    trip = ["where is my parcel", "the parcel is late", "track my parcel", "when does the parcel come", "parcel lost"]
+    rows = [(f"{card[i % 5]} now, number {i}", "card") for i in range(24)]
+    rows += [(f"{trip[i % 5]}, order {i}", "parcel") for i in range(24)]
+    rows[7] = (rows[7][0], "parcel")
+    lines = [{"id": f"r{i}", "prompt": p, "completion": a, "label": a} for i, (p, a) in enumerate(rows)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: small\ndata: {path: data.jsonl}\nembedder: lsa\ncurate: {deduplicate: {near: null, semantic: null}}\n"
+    )
+    return curate(tmp_path)
+
+
+def test_of_many_suspected_labels_the_worst_come_first_and_all_are_counted(copy):
+    ids = pq.read_table(copy.curate / "ledger.parquet", columns=["id"])["id"].to_pylist()[: MOST + 50]
+    margins = [0.3 + 0.001 * (i * 7 % len(ids)) for i in range(len(ids))]
+    table = pa.table([ids, ["a"] * len(ids), ["b"] * len(ids), margins], schema=schema.SUSPECTS)
+    schema.write_parquet(copy.curate / "suspects.parquet", table)
+    found = queue(copy, "labels", load(copy).funnel)
+    assert found.total == len(ids)
+    worst = sorted(zip(margins, ids, strict=True), reverse=True)[:MOST]
+    assert [i.id for i in found.items] == [id_ for _, id_ in worst]
+    assert found.items[0].why == f"b leads by {worst[0][0]:.2f}"
+
+
+def test_a_suspected_label_comes_with_the_likelier_one_which_a_click_takes(monkeypatch, mislabelled, tmp_path):
+    found = queue(mislabelled, "labels", load(mislabelled).funnel)
+    assert [(i.row["key"], i.row["label"], i.likelier) for i in found.items] == [("r7", "parcel", "card")]
+    assert found.items[0].why.startswith("card leads by 0.")
+    table = next(csv.DictReader(io.StringIO(queue_csv(found.items, {}, {}))))
+    assert (table["label"], table["likelier"], table["new_label"]) == ("parcel", "card", "")
+    app = opened(monkeypatch, mislabelled.path, "review", reviewer="lan")
+    app.segmented_control[0].set_value("suspected labels").run()
+    assert next(s for s in app.selectbox if s.label == "Right label").value == "card"
+    press(app, "→ Relabel")
+    assert written(mislabelled)[0]["label"] == "card"
+    assert fates(curate(tmp_path))["r7"]["label"] == "card"
+
+
+def test_the_demo_made_again_does_as_was_decided_on_its_page(tmp_path):
+    """A line that is no decision stops it at once, which shows that the file is read."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "annotations.jsonl").write_text('{"decision": "kep"}\n')
+    done = CliRunner().invoke(command_line, ["demo", "--run", str(tmp_path / "demo"), "--quiet"])
+    assert isinstance(done.exception, DataError)
+    assert done.exception.where.endswith("annotations.jsonl:1")
+
+
 # -------------------------------------------------------------------------------------------------- in the app
 
 

@@ -23,7 +23,7 @@ class Live(http.server.ThreadingHTTPServer):
         cut: end every answer as if at the token limit.
         renamed_after: answers until it is served under another name.
         shown: names on the page of models, one for each time that it is asked for; then `model`.
-        figures: requests so far by the bucket of EDGES they fall into, and those that failed.
+        figures: requests so far by the bucket of EDGES they fall into, those that failed, and `lengths` of them cut.
     """
 
     daemon_threads = True
@@ -33,7 +33,7 @@ class Live(http.server.ThreadingHTTPServer):
         self.model, self.delay_s, self.right, self.cut = "shop", 0.015, True, False
         self.renamed_after: int | None = None
         self.shown: list[str] = []
-        self.figures, self.failed = [100, 0, 0, 0, 0], 0
+        self.figures, self.failed, self.lengths = [100, 0, 0, 0, 0], 0, 0
 
     @property
     def url(self) -> str:
@@ -54,7 +54,10 @@ class Live(http.server.ThreadingHTTPServer):
         for place, edge in enumerate(EDGES):
             below = sum(self.figures[: place + 1])
             lines.append(f'vllm:e2e_request_latency_seconds_bucket{{{names},le="{edge}"}} {float(below)}')
-        lines.append(f'vllm:request_success_total{{{names},finished_reason="stop"}} {float(sum(self.figures))}')
+        lines.append(
+            f'vllm:request_success_total{{{names},finished_reason="stop"}} {float(sum(self.figures) - self.lengths)}'
+        )
+        lines.append(f'vllm:request_success_total{{{names},finished_reason="length"}} {float(self.lengths)}')
         lines.append(f'vllm:request_success_total{{{names},finished_reason="abort"}} {float(self.failed)}')
         return "\n".join(lines) + "\n"
 

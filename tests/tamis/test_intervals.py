@@ -285,12 +285,17 @@ def test_how_much_data_would_settle_a_question():
 
 
 def tango_scores(fixed, broken, n, delta):
-    """Tango's score statistic at a difference, for arrays of counts (Tango 1998, equation 3, in closed form)."""
+    """The score statistic at a difference, for arrays of counts (Tango 1998, equation 3, in closed form).
+
+    Between zero and the estimate its numerator is moved towards zero by up to three quarters of an item.
+    """
     a, b = 2 * n, -fixed - broken + (2 * n - fixed + broken) * delta
     c = -broken * delta * (1 - delta)
     q = (np.sqrt(np.maximum(0.0, b * b - 4 * a * c)) - b) / (2 * a)
     variance = n * (2 * q + delta * (1 - delta))
     gap = fixed - broken - n * delta
+    moved = np.sign(gap) * np.maximum(np.abs(gap) - min(0.75, n * abs(float(delta))), 0)
+    gap = np.where(gap * delta > 0, moved, gap)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(np.abs(gap) < 1e-12 * n, 0.0, gap / np.sqrt(variance))
 
@@ -298,8 +303,9 @@ def tango_scores(fixed, broken, n, delta):
 GRID = [
     (n, fixes, breaks)
     for n in (50, 100, 200, 500)
-    for fixes in (0.0, 0.01, 0.02, 0.05, 0.10, 0.20)
-    for breaks in (0.0, 0.01, 0.02, 0.05, 0.10, 0.20)
+    # the survey's rates, and those between them at which a statistic of counts misses most
+    for fixes in (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20)
+    for breaks in (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.10, 0.20)
     if fixes + breaks > 0
 ]
 
@@ -313,10 +319,9 @@ def test_tangos_bounds_are_where_its_score_is_the_quantile():
 
 @pytest.mark.parametrize("n", [50, 100, 200, 500])
 def test_tangos_miss_rate_over_the_surveys_grid(n):
-    """Exact, all counts: P(lower bound > truth) at most 0.03 (nominal 0.025) for every true difference of 0 or below.
+    """Exact, all counts: P(lower bound > truth) at most 0.03, nominal 0.025, for gains, losses and none.
 
-    Those are the limits of gates that rule out a loss or ask for any gain. Where the truth is a gain, the bound exceeds
-    it in up to 0.051 of cases (100 items, 5 % fixed, 1 % broken): a gate `delta.lower > 0.04` is that much too kind.
+    Without the correction it is up to 0.0504 where the truth is a gain (100 items, 5 % fixed, 1 % broken).
     """
     counts = np.arange(min(n, 260) + 1, dtype=float)
     fixed, broken = (x.ravel() for x in np.meshgrid(counts, counts, indexing="ij"))
@@ -331,7 +336,7 @@ def test_tangos_miss_rate_over_the_surveys_grid(n):
         missed = chance[tango_scores(fixed, broken, n, fixes - breaks) > 1.959964].sum()
 
         assert chance.sum() > 0.99999
-        assert missed <= (0.030 if fixes <= breaks else 0.051), (n, fixes, breaks, missed)
+        assert missed <= 0.030, (n, fixes, breaks, missed)
 
 
 @pytest.mark.parametrize("n", [30, 50, 100, 200, 500, 1000])

@@ -11,6 +11,7 @@ import pytest
 from tamis import arm_table, methods
 from tamis.errors import RecipeError
 from tamis.recipe import Recipe
+from tamis.reports.tries_view import tries_view
 from tamis.run import Run
 from tests.tamis.small_runs import curated_run, write_rows
 
@@ -131,3 +132,12 @@ def test_a_small_p_value_is_not_written_as_zero() -> None:
     }  # fmt: skip
     assert arm_table.grid([row], "qlora")[1][5] == "< 0.001"
     assert arm_table.grid([row | {"p_holm": 0.0312}], "qlora")[1][5] == "0.031"
+
+
+def test_the_report_shows_every_arm_as_it_was_written(compared):
+    seen = tries_view(compared, "compare")
+
+    assert [(t.arm, t.value.value, t.p_holm, t.told_apart, t.train_s, t.peak_mb, t.cost) for t in seen.rows] == [
+        (r["arm"], r["value"]["value"], *(r[k] for k in ("p_holm", "told_apart", "train_s", "peak_mb", "cost")))
+        for r in compared["rows"]
+    ]

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def released(tmp_path_factory, server):
 def run(released, server, tmp_path):
     """A copy of the run for each test, and the server as it was at release."""
     server.model, server.delay_s, server.right, server.cut = "shop", 0.015, True, False
-    server.figures, server.failed, server.renamed_after = [100, 0, 0, 0, 0], 0, None
+    server.figures, server.failed, server.lengths, server.renamed_after = [100, 0, 0, 0, 0], 0, 0, None
     shutil.copytree(released / "run", tmp_path / "run")
     return tmp_path / "run"
 
@@ -103,6 +105,10 @@ def test_the_released_model_passes_and_every_check_is_kept(run, server, tmp_path
     again, rows = check(run, server)
     assert again["verdict"] == "PASS"
     assert rows["same-speed"]["require"] == "ratio.upper <= 3"  # now there is a reference
+    assert again["trend"]["verdicts"] == ["PASS", "PASS"]
+    assert again["trend"]["accuracy"] == {"values": [1.0, 1.0], "direction": None, "p": None}
+    assert len(again["trend"]["drift"]["values"]) == 1
+    assert again["measured"]["accuracy"] == again["release"]["measured"]["accuracy"] == 1.0
     kept = [json.loads(line) for line in (run / "monitor" / "checks.jsonl").read_text().splitlines()]
     assert [k["check"] for k in kept] == [found["check"], again["check"]]
     assert tamis("gate", str(run), "--replay").code == 0  # the release's own evidence is untouched
@@ -141,10 +147,18 @@ def test_the_servers_own_page_tells_slow_and_failing(run, server):
     assert found["server"]["served"] == 50
     assert found["server"]["p95_s"] == [0.5, 1.0]
     assert (rows["server pace"]["verdict"], rows["server errors"]["verdict"]) == ("FAIL", "PASS")
+    assert rows["server cut"]["verdict"] == "PASS"
+    server.figures, server.lengths = [100, 0, 0, 80, 0], 30
+    found, rows = check(run, server, "--metrics", server.page)
+    assert (rows["server cut"]["verdict"], "raise max_tokens" in str(found["next"])) == ("FAIL", True)
     server.failed = 40
     _, rows = check(run, server, "--metrics", server.page)
     assert rows["server errors"]["verdict"] == "FAIL"
-    server.figures, server.failed = [90, 0, 0, 0, 0], 0  # it was started anew: all that it says counts
+    server.figures, server.failed, server.lengths = (
+        [90, 0, 0, 0, 0],
+        0,
+        0,
+    )  # it was started anew: all that it says counts
     found, _ = check(run, server, "--metrics", server.page)
     assert (found["server"]["served"], found["server"]["p50_s"]) == (90, [0.0, 0.05])
     assert "3 requests wait" not in str(found["next"])
@@ -192,7 +206,7 @@ def test_a_log_that_changed_is_flagged_and_its_prompts_are_written(run, server, 
     log = lines(tmp_path / "log.jsonl", [{"messages": [{"role": "user", "content": p}]} for p in VIETNAMESE])
     found, rows = check(run, server, "--log", log)
     assert found["verdict"] == "FAIL"
-    assert {i for i, r in rows.items() if r["verdict"] != "PASS"} == {"prompts", "languages"}
+    assert {i for i, r in rows.items() if r["verdict"] != "PASS"} == {"prompts", "clusters", "languages"}
     assert found["drift"]["languages"]["recent"] == {"vi": 1.0}
     written = [json.loads(line) for line in Path(found["drift"]["prompts"]).read_text(encoding="utf-8").splitlines()]
     assert {row["prompt"] for row in written} <= set(VIETNAMESE)
@@ -249,6 +263,54 @@ def test_people_read_what_did_not_pass_first_and_what_to_do(run, server):
     assert "FAIL" in told[2]
     assert told[-1].startswith("next: roll back")
     assert len(told) <= 10
+
+
+@pytest.fixture
+def guide():
+    """Every command of the deployment guide."""
+    page = Path(__file__).parents[2] / "docs" / "guides" / "deploy.md"
+    return re.findall(r"^\$ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_what_no_test_types_of_the_guide_starts_a_program_that_is_not_here(guide):
+    ours = {c for c in guide if c.startswith("tamis ") or c.endswith("serve.sh transformers")}
+    assert set(guide) - ours == {
+        "sh deploy/shop/serve.sh",
+        "sh deploy/shop-adapter/serve.sh",
+        "cd deploy/shop && ollama create shop -f Modelfile",
+    }
+
+
+def test_the_guides_checks_are_typed_against_a_page_of_vllms_names(run, server, guide, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    run.rename("runs/shop")
+    lines(tmp_path / "prompts.jsonl", [{"prompt": p, "finish_reason": "stop"} for p in prompts(80, 3)])
+    # the others are typed where their server is: test_monitor_served.py
+    typed = [
+        c.removeprefix("tamis ") for c in guide if c.startswith("tamis monitor runs/shop ") and "--model ." not in c
+    ]
+    assert len(typed) == 4
+    for line in typed:
+        there = re.sub(r"http://127\.0\.0\.1:\d+(/v1|/metrics)", lambda m: server.url[: -len("/v1")] + m[1], line)
+        done = tamis(*shlex.split(there), "--slower", "5")
+        assert done.code == 0, (line, done)
+
+
+def test_numbers_that_go_one_way_are_said_before_any_check_fails(run, server):
+    file = run / "monitor" / "checks.jsonl"
+    check(run, server)
+    (line,) = file.read_text().splitlines()
+    past = [json.loads(line) for _ in range(6)]
+    for n, one in enumerate(past):
+        one["measured"] = {"accuracy": 1.0, "latency.e2e.p50": 3.0 + n}
+    del past[0]["measured"], past[0]["trend"]  # a line of an older version
+    file.write_text("".join(json.dumps(one) + "\n" for one in past))
+    found, _ = check(run, server)
+    assert (found["trend"]["checks"], found["trend"]["accuracy"]["direction"]) == (7, "steady")
+    assert found["trend"]["latency.e2e.p50"]["direction"] == "rising"
+    assert any(note.startswith("latency.e2e.p50 is rising over the last 6 checks") for note in found["notes"])
+    assert found["verdict"] == "PASS"
 
 
 def test_a_percentile_is_its_bucket_and_pages_of_other_makers_are_refused():

@@ -12,7 +12,8 @@ from tamis import loop
 from tamis.errors import UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
-from tamis.study import Plan, answer, forecast, planned, study
+from tamis.study import forecast, planned, study
+from tamis.study_answer import Plan, Yardstick, agreement, answer
 from tamis.study_words import closing
 from tests.tamis.calling import tamis
 
@@ -72,6 +73,64 @@ def test_sizes_of_a_seed_are_nested_and_all_are_trained_for_the_same_epochs(cura
         assert (train.epochs, train.early_stopping) == (2, None)
 
 
+def test_equal_steps_read_small_sizes_more_often_and_want_one_batch_size(curated):
+    run, recipe = curated
+    asked = recipe.changed({"study": {"sizes": [3, 6], "seeds": 2, "epochs": 2, "equal": "steps"}, "train.batch": 3})
+    _, found = planned(run, asked, even_so=True)
+    epochs = {c.about["size"]: c.overlay["train.epochs"] for c in found}
+    assert epochs == {3: 12, 6: 6, 18: 2}  # 12 steps of three rows each
+    with pytest.raises(UserError, match="one batch size"):
+        planned(run, asked.changed({"train.batch": "auto"}), even_so=True)
+
+
+def test_all_rows_may_be_trained_less_often(curated):
+    run, recipe = curated
+    _, found = planned(run, recipe.changed({"study": {"sizes": [6], "seeds": 3, "reference_seeds": 2}}), even_so=True)
+    assert sum(c.about["method"] == "all" for c in found) == 2
+    assert sum(c.about["method"] == "random" for c in found) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"study.metric": "rouge_l"}, "not computed for this task"),
+        ({"study.margin": 1.5}, "the whole range of accuracy"),
+        ({"study.max_cost": 1.0}, "what the machine costs"),
+        ({"study.max_cost": 1e-9, "evaluate.price.machine_hour": 1.0}, "pay for no answer"),
+    ],
+)
+def test_what_cannot_be_measured_or_paid_is_refused_before_training(curated, tiny_model, asked, said):
+    run, recipe = curated
+    sizes = {"study.sizes": [6], "study.seeds": 2, "model": str(tiny_model), "train.lr": 1e-3}
+    with pytest.raises(UserError, match=said):
+        study(run, recipe.changed({**sizes, **asked}), even_so=True, quiet=True)
+    assert not (run.path / "study" / "cells").exists()
+
+
+def test_a_limit_on_the_cost_leaves_cells_out_and_keeps_its_choice(curated, tiny_model, monkeypatch):
+    pytest.importorskip("torch")
+    run, recipe = curated
+    asked = recipe.changed(
+        {
+            "study": {"margin": 0.3, "sizes": [6], "seeds": 4, "methods": ["random"], "resamples": 0},
+            "model": str(tiny_model),
+            "train": {"r": 4, "lr": 1e-3, "batch": 4, "epochs": 1},
+            "evaluate.task.max_tokens": 4,
+            "evaluate.price.machine_hour": 3600.0,  # one for a second
+        }
+    )
+    told = iter([{("random", 6): 1.0, ("all", 18): 10.0}, {("random", 6): 0.1, ("all", 18): 0.1}])
+    monkeypatch.setattr("tamis.study._seconds", lambda *_: next(told))
+    limited = asked.changed({"study.max_cost": 13.5})
+    found = study(run, limited, even_so=True, quiet=True)
+    assert found["left_out"] == 4
+    assert [p["seeds"] for p in [*found["points"], found["reference"]]] == [3, 1]
+    assert "study.max_cost left out" in "\n".join(closing(found)[1])
+    again = study(run, limited, even_so=True, quiet=True)  # by then all would have been affordable
+    assert again["left_out"] == found["left_out"]
+    assert again["points"] == found["points"]
+
+
 def test_sizes_left_to_tamis_are_halves_of_halves(curated):
     run, recipe = curated
     plan, _ = planned(run, recipe, even_so=True)
@@ -89,8 +148,8 @@ def test_the_proxy_answers_from_the_command_line_and_fits_nothing_twice(curated,
     code, out, err = tamis(*line, "--no-quiet")
     after = tamis(*line, "--dry-run")
 
-    assert before.out.startswith("fit 9 logistic regressions")
-    assert after.out.startswith("fit 0 logistic regressions, seconds each; 9 are done")
+    assert before.out.startswith("fit 9 quick models")
+    assert after.out.startswith("fit 0 quick models, seconds each; 9 are done")
     assert code in (0, 3), err
     assert "NOT by training" in out
     assert out.count("at 3 rows cluster") == 1
@@ -165,7 +224,8 @@ def test_the_smallest_size_within_the_margin_is_recommended():
 
 
 def said(found):
-    return closing({**found, "items": 400, "curation_s": 2.0, "folder": "runs/x/study"})[1]
+    rest = {"stability": [], "agreement": None, "left_out": 0}
+    return closing({**found, **rest, "items": 400, "curation_s": 2.0, "folder": "runs/x/study"})[1]
 
 
 def test_a_loss_of_just_the_margin_asks_for_no_absurd_number_of_items() -> None:
@@ -195,3 +255,99 @@ def test_seeds_that_disagree_give_no_recommendation_but_how_many_are_missing():
     text = "\n".join(said(found))
     assert f"INCONCLUSIVE: 100 of 999 rows differ from all by {100 * point['loss']['value']:+.1f}" in text
     assert f"about {point['needed']['seeds']:,} seeds" in text
+
+
+def test_of_a_metric_that_should_be_small_a_rise_is_a_loss():
+    rows = made({("cluster", 100): 0.2, ("random", 100): 0.5, ("all", 999): 0.2})
+    for row in rows:
+        row["outcomes"][0]["metric"] = "mae"
+    found = answer(rows, Plan(0.05, [100], yardstick=Yardstick("mae", up=False, span=(0.0, float("inf")))))
+    losses = {p["method"]: p["loss"]["value"] for p in found["points"]}
+    assert losses["random"] == pytest.approx(-0.3, abs=0.05)
+    assert found["verdicts"] == {"cluster": "enough", "random": "too few"}
+    assert found["choosing"][0]["gain"]["value"] > 0
+    text = "\n".join(said(found))
+    assert "less is better" in text
+    assert "lose 0.3" in text  # in the metric's unit, no points
+    assert "mae (margin 0.050 mae)" not in text.splitlines()[0]
+
+
+def test_an_arm_that_was_trained_once_borrows_its_luck_and_missing_sizes_are_left_out():
+    rows = made({("cluster", 100): 0.8, ("random", 100): 0.7, ("all", 999): 0.8}, spread=0.02)
+    once = [r for r in rows if r["method"] != "all"] + [next(r for r in rows if r["method"] == "all")]
+    found = answer(once, Plan(0.05, [100, 200]))
+    assert found["reference"]["seeds"] == 1
+    assert "seed variance of the others" in found["reference"]["value"]["note"]
+    assert {p["size"] for p in found["points"]} == {100}
+
+
+def test_the_luck_that_is_borrowed_is_that_of_the_nearest_size():
+    """Few rows make wild models: an arm of all rows must not be taken to be as wild as they are."""
+    rows = made({("random", 100): 0.5}, spread=0.2) + made({("random", 800): 0.8}, spread=0.01)
+    whole = made({("all", 999): 0.8}, seeds=1)
+    wide = answer(made({("random", 100): 0.5}, spread=0.2) + whole, Plan(0.05, [100], ["random"]))
+    near = answer(rows + whole, Plan(0.05, [100, 800], ["random"]))
+    widths = [f["reference"]["value"]["upper"] - f["reference"]["value"]["lower"] for f in (near, wide)]
+    assert widths[0] < 0.12 < widths[1]
+
+
+def test_the_proxy_and_training_are_held_against_each_other_by_rank():
+    truth = {
+        ("cluster", 100): 0.7,
+        ("cluster", 200): 0.8,
+        ("random", 100): 0.5,
+        ("random", 200): 0.6,
+        ("all", 999): 0.9,
+    }
+    trained = answer(made(truth), Plan(0.05, [100, 200]))
+    loss = {key: 1 - value for key, value in truth.items()}
+    rows = made(loss)
+    for row in rows:
+        row["outcomes"][0]["metric"] = "mae"
+    turned = answer(rows, Plan(0.05, [100, 200], yardstick=Yardstick("mae", up=False, span=None)))
+    assert agreement(turned, trained) == {"spearman": pytest.approx(1.0), "points": 5}
+    swapped = answer(made({**truth, ("all", 999): 0.4}), Plan(0.05, [100, 200]))
+    assert agreement(swapped, trained)["spearman"] == pytest.approx(0.0)
+    fewer = answer(
+        made({("random", 100): 0.5, ("random", 200): 0.6, ("all", 999): 0.9}), Plan(0.05, [100, 200], ["random"])
+    )
+    assert agreement(fewer, trained) is None
+    text = "\n".join(
+        closing(
+            {
+                **trained,
+                "items": 1,
+                "curation_s": 0,
+                "folder": "x",
+                "stability": [],
+                "left_out": 0,
+                "agreement": agreement(swapped, trained),
+            }
+        )[1]
+    )
+    assert "do NOT agree well in rank: Spearman 0.00 over 5 points" in text
+
+
+def test_a_task_of_texts_has_a_proxy_in_bits_per_byte_and_more_rows_help_it(tmp_path):
+    rows = [
+        {"prompt": f"say {w} {n}", "completion": f"{w} is number {n} of the list"} for w in INTENTS for n in NUMBERS
+    ]
+    items = [{"prompt": f"say {w} seven", "completion": f"{w} is number seven of the list"} for w in INTENTS]
+    for name, table in (("rows", rows), ("items", items)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
+    files = {"data": {"path": str(tmp_path / "rows.jsonl")}, "eval": {"path": str(tmp_path / "items.jsonl")}}
+    asked = {"metric": "bits_per_byte", "margin": 0.5, "sizes": [2, 8], "seeds": 2, "methods": ["random"]}
+    curate = {"deduplicate": {"near": None, "semantic": None}, "decontaminate": {"enabled": False}}
+    recipe = Recipe.check({"name": "t", "embedder": "lsa", "curate": curate, "study": asked, **files})
+    run = Run(tmp_path / "run")
+    loop.prepare(run, recipe, quiet=True)
+
+    with pytest.raises(UserError, match="answers in bits per byte"):
+        study(run, recipe.changed({"study.metric": "rouge_l"}), proxy=True, even_so=True, quiet=True)
+    with pytest.raises(UserError, match=r"3 independent items are too few .* about 111 are"):
+        study(run, recipe.changed({"study.metric": "rouge_l", "study.margin": 0.04}), quiet=True)
+    found = study(run, recipe, proxy=True, quiet=True)
+
+    values = {p["size"]: p["value"]["value"] for p in [*found["points"], found["reference"]]}
+    assert values[2] > values[8] > values[18]
+    assert "a byte model of texts, NOT by training; bits per byte" in closing(found)[1][0]

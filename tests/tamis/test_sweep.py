@@ -12,6 +12,7 @@ import pytest
 from tamis import loop, sweep
 from tamis.errors import DataError, RecipeError
 from tamis.recipe import Recipe
+from tamis.reports.tries_view import tries_view
 from tamis.run import Run
 from tamis.tables import take_records
 from tests.tamis.small_runs import curated_run
@@ -191,3 +192,12 @@ def test_a_metric_that_does_not_exist_is_refused_before_anything_is_trained(cura
         sweep.metric_of(recipe.changed({"sweep.metric": "acuracy"}))
     with pytest.raises(RecipeError, match="no metric of answers"):
         sweep.metric_of(recipe.changed({"sweep.metric": "latency.e2e.p50"}))
+
+
+def test_the_report_shows_every_arm_as_it_was_written(swept):
+    seen = tries_view(swept, "sweep")
+
+    assert [(t.arm, t.value.value, t.p_holm, t.told_apart, t.train_s, t.peak_mb, t.cost) for t in seen.rows] == [
+        (r["arm"], r["value"]["value"], *(r[k] for k in ("p_holm", "told_apart", "train_s", "peak_mb", "cost")))
+        for r in swept["rows"]
+    ]

@@ -46,8 +46,8 @@ NOT_TYPED = {
 # Pages of which no line is typed here.
 NOT_TYPED_PAGES = {
     "docs/guides/deploy.md": (
-        "it serves until it is stopped: tests/tamis/test_monitor_served.py runs what needs no GPU, and "
-        "tests/tamis/test_monitor.py every option; vLLM and Ollama are programs of their own, and the page says so"
+        "it serves until it is stopped: tests/tamis/test_monitor_served.py and test_monitor.py type every line but the "
+        "three that start vLLM and Ollama, which are programs of their own; the page says so"
     )
 }
 SHELLS = {"console", "bash", "sh", "shell"}

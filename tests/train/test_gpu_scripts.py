@@ -51,3 +51,42 @@ def test_the_parts_run_write_their_table_and_are_not_repeated(tmp_path: Path) ->
     assert again.stderr.count("done before") == 3
     assert "memory-tiny-qlora-64-whole ..." in again.stderr
     assert "failed" not in json.loads((out / "memory-tiny-qlora-64-whole.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_study_goes_on_part_by_part_and_is_not_done_again(tmp_path: Path, tiny_model: Path) -> None:
+    made = tmp_path / "full_dirty"
+    made.mkdir()
+    intents = ("cancel order", "track order", "refund")
+    rows = [{"text": f"{i} number {n} please", "intent": i} for i in intents for n in range(6)]
+    items = [{"text": f"{i} for {n}", "intent": i} for i in intents for n in ("Mai", "Lan", "Jo")]
+    for name, table in (("train", rows), ("test", items)):
+        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    recipe = {
+        "name": "parts",
+        "data": {"path": "full_dirty/train.jsonl"},
+        "eval": {"path": "full_dirty/test.jsonl"},
+        "embedder": "lsa",
+        "model": str(tiny_model),
+        "train": {"r": 4, "batch": 4, "lr": 1e-3, "epochs": 1},
+        "evaluate": {"task": {"kind": "classify", "max_tokens": 4}},
+        "study": {"sizes": [6], "methods": ["random"], "seeds": 2, "resamples": 0},
+    }
+    (tmp_path / "full_dirty.yaml").write_text(json.dumps(recipe))
+    script = SCRIPT.with_name("study.py")
+    places = [
+        f"--{name}={tmp_path / where}" for name, where in (("study", ""), ("scratch", "runs"), ("results", "out"))
+    ]
+
+    def parts(*more: str) -> int:
+        line = [sys.executable, str(script), "--only", "dirty", *places, *more]
+        return subprocess.run(line, capture_output=True, timeout=300, check=False).returncode
+
+    assert parts("--limit", "0.3", "--parts", "1") == 75
+    assert parts() == 0
+    files = {f: f.stat().st_mtime_ns for f in (tmp_path / "runs").glob("dirty/*/cells/*/stage.json")}
+    assert len(files) == 7  # four trainings; two proxies and one of all rows
+    assert "Spearman" not in (tmp_path / "out/study-dirty/proxy/table.md").read_text()
+    assert json.loads((tmp_path / "out/study-dirty/study/result.json").read_text())["proxy"] is False
+    assert parts("--parts", "0") == 0  # nothing is left to do
+    assert {f: f.stat().st_mtime_ns for f in files} == files

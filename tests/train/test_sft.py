@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 
 from tamis.models import load_model, load_tokenizer, resolve  # noqa: E402
 from tamis.train.plan import Hardware, Plan, make_plan, shape_of  # noqa: E402
-from tamis.train.sft import Log, labelled_loss, latest_checkpoint, make_trainer, prepare_model  # noqa: E402
+from tamis.train.sft import labelled_loss, latest_checkpoint, make_trainer, prepare_model  # noqa: E402
+from tamis.train.training_log import Log  # noqa: E402
 
 ROWS = [
     {"input_ids": [1, 7, 8, 9, 20, 21, 30, 2], "labels": [IGNORED] * 6 + [30, 2], "row": 0},

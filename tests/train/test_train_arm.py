@@ -53,7 +53,7 @@ def test_another_seed_gives_another_adapter(undisturbed: Run, tiny_model: Path, 
 
 
 CHILD = """
-    import os, signal, sys
+    import json, os, signal, sys
     from pathlib import Path
     from tamis.run import Run
     from tests.train.making_rows import recipe, table
@@ -72,14 +72,15 @@ CHILD = """
     train = sft.train
 
     def watched(*args, on_step, **kwargs):
-        def step(done, steps):
+        def step(done, steps, note):
             if when == "step" and done == at:
                 die()
-            on_step(done, steps)
+            on_step(done, steps, note)
         return train(*args, on_step=step, **kwargs)
 
     sft.train = watched
-    train_arm(Run(folder), recipe(model), "main", table(18), quiet=True)
+    asked = json.loads(sys.argv[5]) if len(sys.argv) > 5 else {}
+    train_arm(Run(folder), recipe(model, **asked), "main", table(18), quiet=True)
 """
 
 
@@ -112,17 +113,65 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(
     ]
 
 
+@pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_8bit"])
-def test_resume_is_exact_with_dropout_and_either_optimizer(tiny_model: Path, tmp_path: Path, optim: str) -> None:
-    asked = recipe(tiny_model, dropout=0.1, optim=optim, r=64)
+def test_resume_is_exact_with_dropout_and_either_optimizer(
+    tiny_model: Path, tmp_path: Path, optim: str, how: str
+) -> None:
+    """Broken off at step 5, and both once more at step 9: the checkpoint of step 8 holds the whole state."""
+    asked = {"dropout": 0.1, "optim": optim, "r": 64}
     whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
-    train_arm(whole, asked, "main", table(18), quiet=True)
 
-    stopped_at(5, broken, asked, table(18))
-    train_arm(broken, asked, "main", table(18), quiet=True)
+    for run, at in ((broken, 5), (broken, 9), (whole, 9)):
+        if how == "stopped":
+            stopped_at(at, run, recipe(tiny_model, **asked), table(18))
+        else:
+            died = python(CHILD, tiny_model, run.path, "step", at, json.dumps(asked))
+            assert died.returncode == -signal.SIGKILL, died.stderr
 
+    states = [state(run.train("main") / "checkpoints" / "checkpoint-8") for run in (broken, whole)]
+    for name in ("weights", "optimizer", "schedule", "random numbers"):
+        assert same(states[0][name], states[1][name]), name
+    assert {t.dtype for t in states[0]["weights"].values()} == {torch.float32}
+    # its moments are held in 8 bits, also on a CPU
+    assert ("torch.uint8" in str(kinds(states[0]["optimizer"]["state"]))) is (optim == "paged_adamw_8bit")
+    for run in (broken, whole):
+        train_arm(run, recipe(tiny_model, **asked), "main", table(18), quiet=True)
     assert adapter(broken) == adapter(whole)
     assert [line["loss"] for line in log_lines(broken)] == [line["loss"] for line in log_lines(whole)]
+
+
+def state(checkpoint: Path) -> dict[str, Any]:
+    """All that a training goes on from. The order of the data is drawn from the random numbers and the step."""
+    from safetensors.torch import load_file
+
+    def load(name: str) -> Any:
+        return torch.load(checkpoint / name, weights_only=False)
+
+    return {
+        "weights": load_file(checkpoint / "adapter_model.safetensors"),
+        "optimizer": load("optimizer.pt"),
+        "schedule": load("scheduler.pt"),
+        "random numbers": load("rng_state.pth"),
+    }
+
+
+def kinds(value: Any) -> Any:
+    """The types of the numbers in a nested state."""
+    return {key: kinds(v) for key, v in value.items()} if isinstance(value, dict) else getattr(value, "dtype", None)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nested states are equal to the bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    if hasattr(one, "tobytes"):  # numpy's generator
+        return bool(one.tobytes() == other.tobytes())
+    if torch.is_tensor(one):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(one == other)
 
 
 def test_a_resumed_run_keeps_the_plan_it_began_with(
@@ -435,6 +484,35 @@ def test_a_base_that_is_not_causal_is_refused(tmp_path: Path) -> None:
         build_tokenizer(tmp_path / name)
         with pytest.raises(RecipeError, match="causal language model"):
             train_arm(Run(tmp_path / "run"), recipe(tmp_path / name, epochs=1), "main", table(4), quiet=True)
+
+
+@pytest.mark.parametrize("wrong", ["misspelt", "half downloaded", "an adapter"])
+def test_a_base_that_cannot_be_one_stops_before_anything_is_written(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, wrong: str
+) -> None:
+    base = tmp_path / "SmolLM2-135M-Instuct"
+    if wrong == "half downloaded":
+        shutil.copytree(tiny_model, base)
+        (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+        index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    if wrong == "an adapter":
+        shutil.copytree(undisturbed.train("main") / "adapter", base)
+    told = {"misspelt": "no", "half downloaded": "only half there", "an adapter": "this is an adapter"}
+
+    with pytest.raises(RecipeError, match=told[wrong]):
+        train_arm(Run(tmp_path / "run"), recipe(base), "main", table(4), quiet=True)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_end_early_are_said_to_be_unreadable(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    whole = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(RecipeError, match="does not load"):
+        train_arm(Run(tmp_path / "run"), recipe(base), "main", table(4), quiet=True)
 
 
 FULL = """
