@@ -1,7 +1,8 @@
 """The app over a million ledger rows, in a real browser, timed inside of it; plotly draws the same points beside it.
 
     python benchmarks/app.py                       (Debian's chromium and chromedriver must be installed: make browser)
-    python benchmarks/app.py --plotly VENV/bin/python      (an environment of its own: pip install plotly)
+    python benchmarks/app.py --plotly VENV/bin/python      (an environment of its own: pip install plotly numpy)
+    python benchmarks/app.py --run FOLDER                  (a run folder that was made before, by make_run.py say)
 
 The run is the one that the tests of the pages use (`tests/reports/make_run.py`), with a million rows. A time is from
 the click, or from the address, to the frame in which the thing that was asked for stands on the screen.
@@ -22,6 +23,8 @@ import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from tamis.reports.launch import command, environment, stop
 from tamis.reports.page_html import write_html
@@ -124,6 +127,13 @@ def switched(driver: Any, page: str) -> float:
     return acted(driver, click, f"location.pathname == '{end}' && !!there('{THERE[page]}')")
 
 
+def first_switch(driver: Any, address: str) -> float:
+    """Seconds from a click in the sidebar to the map, in a tab that has not drawn it yet."""
+    opened(driver, f"{address}/method", THERE["method"])
+    click = "[...document.querySelectorAll('[data-testid=stSidebarNav] a')].find(a => a.pathname == '/map').click()"
+    return acted(driver, click, f"location.pathname == '/map' && !!there('{THERE['map']}')")
+
+
 def report(name: str, seconds: list[float], limit: float | None) -> None:
     """One line of the table."""
     asked = f"{limit:.1f} s" if limit else "–"
@@ -143,6 +153,7 @@ def measure(address: str, folder: Path) -> None:
     report("first page", [opened(driver, address + "/", THERE[""]) for _ in range(TIMES)], 2.0)
     report("map drawn, from its address", [opened(driver, address + "/map", THERE["map"]) for _ in range(TIMES)], 2.0)
     opened(driver, address + "/", THERE[""])
+    report("switch to map, the first since the app was opened", [first_switch(driver, address) for _ in range(3)], 1.0)
     for page in THERE:
         report(f"switch to {page or 'overview'}", [switched(driver, page) for _ in range(TIMES)], 1.0)
     opened(driver, address + "/curation", "rows; click one")
@@ -170,25 +181,31 @@ def measure(address: str, folder: Path) -> None:
     driver.quit()
 
 
-def plotly(python: str, run: Run, folder: Path) -> None:
-    """The same million points as plotly's scattergl, in a page of its own without any server."""
+def plotly(python: str, run: Run, folder: Path, every: int) -> None:
+    """Every so many of the same points as plotly's scattergl, in a page of its own without any server."""
     import numpy as np
+    from selenium.common.exceptions import WebDriverException
 
     shown = project(run)
-    np.save(folder / "xy.npy", shown.xy)
+    np.save(folder / "xy.npy", shown.xy[::every])
     code = (
         "import sys, numpy as np, plotly, plotly.graph_objects as go; xy = np.load(sys.argv[1]);"
         "f = go.Figure(go.Scattergl(x=xy[:, 0].astype('f4'), y=xy[:, 1].astype('f4'), mode='markers', "
         "marker={'size': 2, 'color': np.arange(len(xy)) % 9}));"
-        "f.write_html(sys.argv[2], include_plotlyjs=True, post_script=\"document.querySelector('.plotly-graph-div')"
-        ".on('plotly_afterplot', () => document.body.setAttribute('data-drawn', ''))\"); print(plotly.__version__)"
+        # what is given as post_script runs once the promise of the drawing is kept
+        "f.write_html(sys.argv[2], include_plotlyjs=True, "
+        "post_script=\"document.body.setAttribute('data-drawn', '')\");"
+        "print(plotly.__version__)"
     )
     page = folder / "plotly.html"
     made = subprocess.run([python, "-c", code, folder / "xy.npy", page], capture_output=True, text=True, check=True)
     driver = browser(folder / "plotly")
-    seconds = [opened(driver, f"file://{page}", "[data-drawn]") for _ in range(3)]
     size = page.stat().st_size / 1e6
-    report(f"plotly {made.stdout.strip()}: {len(shown):,} points from a file of {size:.0f} MB", seconds, None)
+    name = f"plotly {made.stdout.strip()}: {len(shown.xy[::every]):,} points from a file of {size:.0f} MB"
+    try:
+        report(name, [opened(driver, f"file://{page}", "[data-drawn]") for _ in range(3)], None)
+    except (TimeoutError, WebDriverException) as error:
+        print(f"| {name} | – | not drawn: {str(error).splitlines()[0][:80]} | | |")
     driver.quit()
 
 
@@ -196,16 +213,18 @@ def main() -> None:
     """Build the run, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--run", type=Path, help="a run folder; default: one is made")
     parser.add_argument("--plotly", help="a python that has plotly")
     asked = parser.parse_args()
     os.environ["SE_OFFLINE"] = "true"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         make_run = builder()
-        run = make_run.make_run(folder / "run", make_run.Sizes(read=asked.rows, kept=5_000, items=448, requests=80))
-        print(
-            f"HTML report with {asked.rows:,} ledger rows behind it: {write_html(run).stat().st_size / 1000:.0f} kB\n"
-        )
+        sizes = make_run.Sizes(read=asked.rows, kept=5_000, items=448, requests=80)
+        run = Run(asked.run) if asked.run else make_run.make_run(folder / "run", sizes)
+        rows = pq.read_metadata(run.curate / "ledger.parquet").num_rows
+        size = write_html(run, folder / "report.html").stat().st_size
+        print(f"HTML report with {rows:,} ledger rows behind it: {size / 1000:.0f} kB\n")
         print("| what | asked | median | slowest | |\n|---|---|---|---|---|")
         with subprocess.Popen(
             command(0), env=environment(run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -217,7 +236,8 @@ def main() -> None:
             finally:
                 stop(server)
         if asked.plotly:
-            plotly(asked.plotly, run, folder)
+            for every in (10, 1):
+                plotly(asked.plotly, run, folder, every)
 
 
 if __name__ == "__main__":

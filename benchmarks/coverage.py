@@ -1,13 +1,12 @@
 """Does every removed row keep a neighbour, and is what an exact pass drops dropped?
 
-    python benchmarks/coverage.py [FOLDER]      writes the table to standard output
+    python benchmarks/coverage.py [FOLDER [NAME...]]      NAME: "CLINC150", "T0 20k" or "all at hand"
 
-Rows of T0 and CLINC150 embedded by `static`, at cosine 0.80, 0.90 and 0.95. Exact: the same greedy pass over all
-pairs of
-the whole table by brute force, the same guard asked of every pair beforehand. Beside it, without guard as their authors
-have it: the rule of SemDeDup (Abbas et al. 2023: within k-means clusters, drop a row that is similar to any earlier
-one)
-and union-find over all pairs (keep the best row of each component).
+Rows of T0 and CLINC150 embedded by `static`, at cosine 0.80, 0.90 and 0.95; then all rows at hand in one table: more
+than the 40,000 up to which the product compares every pair. Exact: the same greedy pass over all pairs of the whole
+table by brute force, the same guard asked of every pair. Beside it, without guard as their authors have it: the rule of
+SemDeDup (Abbas et al. 2023: within k-means clusters, drop a row that is similar to any earlier one) and union-find over
+all pairs (keep the best row of each component).
 """
 
 from __future__ import annotations
@@ -27,15 +26,33 @@ from tamis.curate.guard import Guard
 from tamis.curate.near import signatures
 from tamis.curate.normal import hash64, normalise
 
+BLOCK = 512
+
+
+ALL = "all at hand"
+
+
+def raw(name: str, folder: Path) -> list[tuple[str, str, str | None]]:
+    """Prompt, answer, label."""
+    if name == "T0 20k":
+        with gzip.open(folder / "t0_20k.jsonl.gz") as stream:
+            return [(r["prompt"], r["completion"], None) for r in map(json.loads, stream)]
+    if name == "GSM8K":
+        files = (folder / f"gsm8k_{part}.jsonl" for part in ("train", "test"))
+        rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [(r["question"], r["answer"], None) for r in rows]
+    parts = json.loads((folder / "clinc150.json").read_text())
+    if name == "CLINC150":
+        return [(a, b, b) for a, b in parts["train"]]
+    return [
+        *[(a, b, b) for part in ("train", "val", "test") for a, b in parts[part]],
+        *raw("T0 20k", folder),
+        *raw("GSM8K", folder),
+    ]
+
 
 def load(name: str, folder: Path) -> deduplicate.Rows:
-    if name == "CLINC150":
-        data = json.loads((folder / "clinc150.json").read_text())["train"]
-        prompts, answers, labels = [a for a, _ in data], [b for _, b in data], [b for _, b in data]
-    else:
-        with gzip.open(folder / "t0_20k.jsonl.gz") as stream:
-            rows = [json.loads(line) for line in stream]
-        prompts, answers, labels = [r["prompt"] for r in rows], [r["completion"] for r in rows], [None] * len(rows)
+    prompts, answers, labels = map(list, zip(*raw(name, folder), strict=True))
     texts = [normalise(p) for p in prompts]
     answers = [normalise(a) for a in answers]
     exact = [hash64("\0".join([t, a, label or ""])) for t, a, label in zip(texts, answers, labels, strict=True)]
@@ -56,29 +73,30 @@ def load(name: str, folder: Path) -> deduplicate.Rows:
 
 
 def brute(vectors: np.ndarray, threshold: float) -> np.ndarray:
-    """All pairs at the threshold, in float64 from integers, one row at a time."""
+    """All pairs at the threshold, in float64 from integers, a block of rows at a time."""
     wide = vectors.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1)
     norms[norms == 0] = np.inf
     found = []
-    for i in range(len(wide) - 1):
-        cosine = np.round(wide[i + 1 :] @ wide[i] / norms[i] / norms[i + 1 :], 4)
-        j = np.flatnonzero(cosine >= threshold) + i + 1
-        found.append(np.stack([np.full(len(j), i), j], 1))
+    for start in range(0, len(wide), BLOCK):
+        cosine = wide[start : start + BLOCK] @ wide[start:].T / norms[start : start + BLOCK, None]
+        i, j = np.nonzero(np.round(cosine / norms[start:], 4) >= threshold)
+        pairs = np.stack([i, j], 1)[j > i]
+        found.append((pairs + start).astype(np.int32))
     return np.concatenate(found)
 
 
 def exact_greedy(rows: deduplicate.Rows, pairs: np.ndarray, guard: Guard | None) -> np.ndarray:
     """(n,) bool, dropped. Written apart from the product: a plain walk over neighbour lists."""
     n = len(rows.ids)
-    neighbours: list[list[int]] = [[] for _ in range(n)]
-    for i, j in pairs.tolist():
-        neighbours[i].append(j)
-        neighbours[j].append(i)
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    edges = np.searchsorted(both[:, 0], np.arange(n + 1))
     dropped, done, seen = np.zeros(n, bool), np.zeros(n, bool), {}  # type: ignore[var-annotated]
     for i in sorted(range(n), key=lambda r: (-rows.quality[r], rows.ids[r])):
         copy = int(rows.exact[i]) in seen
-        kept = [j for j in neighbours[i] if done[j] and not dropped[j]]
+        beside = both[edges[i] : edges[i + 1], 1]
+        kept = beside[done[beside] & ~dropped[beside]].tolist()
         if guard is not None:
             kept = [j for j in kept if same_answer(rows, i, j) and guard.same(rows.prompts[i], rows.prompts[j])]
         dropped[i] = copy or bool(kept)
@@ -136,11 +154,11 @@ def union_find(rows: deduplicate.Rows, pairs: np.ndarray) -> np.ndarray:
     return dropped
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: list[str]) -> None:
     print("| data | cosine | guard | dropped | exact pass drops | of which dropped | uncovered | best kept | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     others = []
-    for name in ("CLINC150", "T0 20k"):
+    for name in names:
         rows = load(name, folder)
         n = len(rows.ids)
         place = np.lexsort((np.array(rows.ids), -rows.quality)).argsort()
@@ -168,4 +186,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"), sys.argv[2:] or ["CLINC150", "T0 20k", ALL])

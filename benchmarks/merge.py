@@ -1,6 +1,7 @@
 """What four ways of merging leave of a fine-tune: KL and greedy agreement with the evaluated model, on rows of its run.
 
     python benchmarks/merge.py runs/clinc150      # a run of benchmarks/clinc150/recipe.yaml, trained in nf4
+    python benchmarks/merge.py runs/methods runs/methods/compare/arms/qlora/train     # another training of a run
 
 All compute in fp32 on the CPU with the weights they hold: arithmetic in bf16 alone makes 0.0004 nats.
 """
@@ -23,9 +24,9 @@ from tamis.train.parity import answer_logprobs, compare, drawn
 from tamis.train.stage import label_table
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, training: Path | None = None) -> None:
     run, recipe = Run(folder), Recipe.of_run(folder)
-    model, adapter = resolve(recipe.model), run.train("main") / "adapter"
+    model, adapter = resolve(recipe.model), (training or run.train("main")) / "adapter"
     quantisation = quantisation_of(recipe.train)
     rows = drawn(label_table(model, recipe, pq.read_table(run.curate / "eval.parquet"), 4096))
 
@@ -58,4 +59,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -1,16 +1,21 @@
 """Do opposites survive and are paraphrases found, at default settings, with every embedder?
 
     python benchmarks/opposites.py
+    python benchmarks/opposites.py slips [FOLDER]      # default ../shared/data
 
 `tests/curate/opposites.jsonl` and `paraphrases.jsonl` in one file under one label, then the planted truth of the
 built-in data. A pair of opposites survives if neither row falls in deduplication; a paraphrase is found if one of its
-rows falls to the other.
+rows falls to the other. `slips` lists the words of T0, CLINC150 and GSM8K that an exchange of two letters makes of each
+other, each in at least two places, the most unlike in frequency first: how much rarer must a slip be than its word?
 """
 
 from __future__ import annotations
 
 import collections
+import gzip
+import itertools
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,8 +23,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tamis import data
-from tamis.curate.guard import Guard
+from tamis.curate.guard import Guard, one_slip
 from tamis.curate.pipeline import curate
+from tamis.curate.vocabulary import occurrences
 from tamis.embed import MINILM
 from tamis.recipe import Recipe
 from tamis.run import Run
@@ -86,7 +92,33 @@ def built_in(embedder: str) -> str:
     return f"{opposite} | {shares[0]:.3f} | {shares[1]:.3f} | {right / max(len(fallen), 1):.3f} of {len(fallen)}"
 
 
+def slips(folder: Path) -> None:
+    """Print pairs of words (frequency) from 20 to 1 on."""
+    with gzip.open(folder / "t0_20k.jsonl.gz") as stream:
+        texts = [json.loads(line)["prompt"] for line in stream]
+    texts += [text for text, _ in json.loads((folder / "clinc150.json").read_text())["train"]]
+    texts += [row["question"] for row in lines(folder / "gsm8k_train.jsonl")]
+    count = occurrences(texts)
+    alike: dict[str, list[str]] = collections.defaultdict(list)
+    for word, n in count.items():
+        if n >= 2 and len(word) >= 4 and word.isalpha():
+            alike["".join(sorted(word))].append(word)
+    pairs = [
+        sorted(pair, key=lambda w: -count[w])
+        for group in alike.values()
+        for pair in itertools.combinations(group, 2)
+        if one_slip(*pair)
+    ]
+    print(f"{len(pairs)} pairs")
+    for often, rare in sorted(pairs, key=lambda p: -count[p[0]] / count[p[1]]):
+        if (ratio := count[often] / count[rare]) >= 20:
+            print(f"{ratio:5.0f}  {often} ({count[often]:,})  {rare} ({count[rare]})")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["slips"]:
+        slips(Path(*sys.argv[2:] or ["../shared/data"]))
+        return
     pairs = lines(TESTS / "opposites.jsonl")
     guard = Guard([p[side] for p in pairs for side in ("left", "right")])
     apart = [sum(not guard.same(p["left"], p["right"]) for p in pairs if p["half"] == half) for half in (1, 2)]

@@ -5,7 +5,8 @@
 Rows are made from T0 (20,000 rows): each takes a span of words of one prompt and one of another, so that rows have the
 words of real ones and none is like another. Planted, with the truth known: exact copies (3 %), near copies (5 %: two
 letters exchanged in one word), rows without an answer (1 %). `tamis curate` runs in a process of its own, with the
-`static` embedder and without model scorers, keeping a hundredth of the rows.
+`static` embedder and without model scorers, keeping a hundredth of the rows. `tamis why` is then asked of that ledger:
+in process, and as a command.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
+
+from tamis.curate import why
 
 EXACT, NEAR, EMPTY = 0.03, 0.05, 0.01
 
@@ -100,6 +104,33 @@ def run_watched(command: list[str]) -> tuple[str, int, float]:
     return said, process.returncode, peak
 
 
+def ask(run: Path, rows: int) -> str:
+    """How long the fate of a row takes: medians of nine queries in process and of five commands."""
+    ledger = run / "curate" / "ledger.parquet"
+    known = pq.read_table(ledger, columns=["id", "key"])
+    some = np.random.default_rng(1).integers(rows, size=9).tolist()
+    why.fate(ledger, str(known["id"][0]))  # duckdb is imported
+
+    def seconds(call: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    took = {
+        name: np.median([seconds(lambda i=i, name=name: why.fate(ledger, str(known[name][i]))) for i in some])
+        for name in ("id", "key")
+    }
+
+    def asked(i: int) -> object:
+        command = [sys.executable, "-m", "tamis.cli", "why", str(run), str(known["id"][i])]
+        return subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    whole = np.median([seconds(lambda i=i: asked(i)) for i in some[:5]])
+    return (
+        f"why by id {took['id'] * 1e3:.0f} ms, by the user's key {took['key'] * 1e3:.0f} ms; the command {whole:.2f} s"
+    )
+
+
 def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
     """Run once; prints a table row. Returns seconds."""
     with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +144,7 @@ def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
             sys.exit(said[-3000:])
         ledger = pq.read_table(run / "curate" / "ledger.parquet", columns=["key", "reason", "witness"]).to_pylist()
         steps = json.loads((run / "curate" / "funnel.json").read_text())["seconds"]
+        asked = ask(run, rows)
     fallen = {r["key"]: r["reason"] for r in ledger if r["reason"] not in (None, "not_selected")}
     copies = {k for k, reason in fallen.items() if reason in ("exact", "near", "semantic")}
     planted = {kind: {k for k, v in truth.items() if v == kind} for kind in ("exact", "near", "empty_answer")}
@@ -123,7 +155,10 @@ def measure(rows: int, t0: list[tuple[list[str], str]]) -> float:
         f"{rows:,} rows: {seconds:.1f} s, {seconds / rows * 1e6:.0f} us a row, peak {peak:.2f} GB; "
         f"copies fallen {len(copies):,} of {wanted:,} planted; no answer {found:,} of {len(planted['empty_answer']):,}"
     )
-    print("   ", ", ".join(f"{name} {s:.1f}" for name, s in steps.items()), flush=True)
+    print("   ", ", ".join(f"{name} {s:.1f}" for name, s in steps.items()))
+    near = {k for k in copies if fallen[k] == "near"}
+    print(f"    near copies fallen {len(near):,} of {len(planted['near']):,} planted")
+    print(f"    {asked}", flush=True)
     return seconds
 
 

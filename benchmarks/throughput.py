@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--our-labels", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--do", choices=["prepare", "tamis", "losses"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -48,6 +50,7 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
     own = [sys.executable, __file__, "--folder", str(folder), "--rows", str(options.rows), "--model", options.model]
+    own += ["--seed", str(options.seed)]
     subprocess.run([*own, "--do", "prepare"], check=True)
     counted = json.loads((folder / "counted.json").read_text())
     print(f"{options.rows} rows, {counted['tokens']:,} real tokens, {counted['trained']:,} of them with a label\n")
@@ -84,7 +87,7 @@ def recipe(options: argparse.Namespace) -> Any:
     return Recipe.check(
         {
             "name": "throughput",
-            "seed": 7,
+            "seed": options.seed,
             "data": {"path": str(HERE.parent / "data" / "eval.jsonl")},
             "model": options.model,
             "evaluate": {"task": {"kind": "classify", "template": "Message: {prompt}\nIntent:"}},
@@ -100,7 +103,7 @@ def prepare(options: argparse.Namespace) -> None:
     from tamis.models import resolve
     from tamis.prompt import conversation
     from tamis.tables import Source, read_records, read_shards
-    from tamis.train.stage import forecast_arm
+    from tamis.train.stage import forecast_arm, label_table
 
     asked, folder = recipe(options), options.folder
     read_records(Source(asked.data.paths), folder / "records")
@@ -111,14 +114,18 @@ def prepare(options: argparse.Namespace) -> None:
     forecast = forecast_arm(asked, rows)
     plan = forecast.plan
     (folder / "counted.json").write_text(json.dumps({"tokens": forecast.tokens, "trained": forecast.trained_tokens}))
-    turns = [conversation(r["messages"], r["label"], asked.evaluate.task) for r in rows.to_pylist()]
-    lines = [json.dumps({"prompt": t[:-1], "completion": t[-1:]}) for t in turns]
-    (folder / "rows.jsonl").write_text("\n".join(lines))
+    if options.our_labels:
+        labelled = label_table(resolve(options.model), asked, rows, 4096)
+        lines = [{"input_ids": row.input_ids, "labels": row.labels} for row in labelled]
+    else:
+        turns = [conversation(r["messages"], r["label"], asked.evaluate.task) for r in rows.to_pylist()]
+        lines = [{"prompt": t[:-1], "completion": t[-1:]} for t in turns]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     equal = {
         "num_train_epochs": 1,
         "learning_rate": plan.lr,
         "warmup_steps": asked.train.warmup,
-        "seed": 7,
+        "seed": options.seed,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
@@ -196,7 +203,10 @@ def losses(options: argparse.Namespace) -> None:
     rows = label_table(model, recipe(options), pq.read_table(options.folder / "held_out.parquet"), 4096)
     answers = [torch.tensor([label for label in row.labels if label != IGNORED]) for row in rows]
     print(f"\nHeld-out loss, nats per answer token, {sum(map(len, answers))} tokens of {len(rows)} rows:")
+    found = {}
     for name, title in {"base": "base", **SYSTEMS}.items():
+        if name != "base" and not (options.folder / name / "adapter").exists():
+            continue
         loaded = load_model(model, "nf4", device="cpu", unpacked=True)
         if name != "base":
             loaded = load_adapter(loaded, options.folder / name / "adapter")
@@ -207,6 +217,9 @@ def losses(options: argparse.Namespace) -> None:
         every = torch.cat(nats)
         error = math.sqrt(torch.stack([n.sum() for n in nats]).var() * len(nats)) / len(every)
         print(f"* {title}: {every.mean():.4f}, standard error {error:.4f}", flush=True)
+        found[name] = [float(n.sum()) for n in nats]
+    told = {"nats": found, "tokens": [len(answer) for answer in answers]}
+    (options.folder / "losses.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Two channels are exact about what they can see and look at every row:
 * `leak_exact`: the row's prompt equals an item's prompt after normalisation;
 * `leak_ngram`: n-grams that the row shares with one item cover more than half of that item's words (the rule of
   Tulu 3, arXiv 2411.15124, section 3.2), with n = min(8, words of the item) so that it can fire on short items:
-  89 % of CLINC150's rows have fewer than 13 words, and GPT-3's 13-gram rule can never fire on them.
+  89 % of CLINC150's rows have fewer than 13 words, and GPT-3's 13-gram rule can never fire on them. Runs of words that
+  many items share (the greeting that opens every chat, the frame of a task) say of no item that it leaked: they count
+  neither as covered nor as the item's words.
 
 Rephrased items share no long n-gram. `leak_rephrased` scores the likest rows by characters, words, names, meaning and
 numbers (`leak_channels`) and calibrates the score per benchmark, without labels (`calibrate`).
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from tamis.curate import calibrate, injection, near
-from tamis.curate.leak_candidates import Proposer, proposer
+from tamis.curate.leak_candidates import COMMON, Proposer, proposer
 from tamis.curate.leak_channels import Likeness, likeness
 from tamis.curate.leak_text import shared_lines, views
 from tamis.curate.normal import normalise, words
@@ -40,7 +42,7 @@ LEAKS = pa.schema(
     ]
 )
 
-# An item of fewer words than this is matched as a whole prompt only: "where is it" stands inside many honest rows.
+# An item of fewer words of its own than this is matched as a whole prompt only: "where is it" stands inside many rows.
 SHORTEST = 5
 # The n-gram rule of GPT-3 (arXiv 2005.14165, appendix C), for comparison.
 GPT3 = 13
@@ -54,10 +56,10 @@ class Index:
 
     exact: dict[str, str]
     """Normalised prompt -> item id."""
-    grams: dict[int, dict[tuple[str, ...], list[tuple[str, int]]]]
-    """n -> n-gram -> (item id, position in the item)."""
+    grams: dict[int, dict[tuple[str, ...], list[tuple[str, Collection[int]]]]]
+    """n -> n-gram -> (item id, which of the item's own words it covers)."""
     lengths: dict[str, int]
-    """Item id -> words."""
+    """Item id -> words of its own."""
     coverage: float
     too_short: int
     """Items that only the exact channel can find."""
@@ -74,8 +76,8 @@ class Index:
         covered: dict[str, set[int]] = collections.defaultdict(set)
         for n, table in self.grams.items():
             for i in range(len(tokens) - n + 1):
-                for item, at in table.get(tuple(tokens[i : i + n]), ()):
-                    covered[item].update(range(at, at + n))
+                for item, places in table.get(tuple(tokens[i : i + n]), ()):
+                    covered[item].update(places)
         if not covered:
             return None
         share, item = max((len(places) / self.lengths[item], item) for item, places in covered.items())
@@ -92,20 +94,29 @@ def index(ids: list[str], prompts: list[str], *, ngram: int = 8, coverage: float
         coverage: share of an item's words above which a row leaks it.
     """
     out = Index({}, {}, {}, coverage, 0, proposer(prompts))
+    told = {item: words(prompt) for item, prompt in zip(ids, prompts, strict=True)}
+    grams = {item: _grams(tokens, min(ngram, len(tokens))) for item, tokens in told.items() if len(tokens) >= SHORTEST}
+    seen = collections.Counter(gram for of_item in grams.values() for gram in set(of_item))
+    common = {gram for gram, items in seen.items() if items > max(COMMON * len(ids), 2)}
     for item, prompt in sorted(zip(ids, prompts, strict=True)):
         if text := normalise(prompt):
             out.exact.setdefault(text, item)
-        tokens = words(prompt)
-        out.below_gpt3 += len(tokens) < GPT3
-        if len(tokens) < SHORTEST:
+        out.below_gpt3 += len(told[item]) < GPT3
+        runs = [(range(i, i + len(gram)), gram) for i, gram in enumerate(grams.get(item, ()))]
+        own = set(range(len(told[item]))).difference(*(run for run, gram in runs if gram in common))
+        if not runs or len(own) < SHORTEST:
             out.too_short += 1
             continue
-        n = min(ngram, len(tokens))
-        out.lengths[item] = len(tokens)
-        table = out.grams.setdefault(n, {})
-        for i in range(len(tokens) - n + 1):
-            table.setdefault(tuple(tokens[i : i + n]), []).append((item, i))
+        out.lengths[item] = len(own)
+        for run, gram in runs:
+            places = run if len(own) == len(told[item]) else own.intersection(run)
+            if places:
+                out.grams.setdefault(len(gram), {}).setdefault(gram, []).append((item, places))
     return out
+
+
+def _grams(tokens: list[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
 
 
 def finder(found: Index) -> Callable[[pa.Table], pa.Table]:
@@ -245,6 +256,6 @@ def cannot_fire(found: Index, items: int) -> str | None:
     if not found.too_short:
         return None
     return (
-        f"n-grams cannot fire on {found.too_short} of {items} evaluation items: under {SHORTEST} words, they are found "
-        "as whole prompts and by likeness only"
+        f"n-grams cannot fire on {found.too_short} of {items} evaluation items: with under {SHORTEST} words that other "
+        "items do not share, they are found as whole prompts and by likeness only"
     )

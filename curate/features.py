@@ -161,7 +161,7 @@ def extractor(settings: Curate) -> Callable[[pa.Table], pa.Table]:
         texts = []
         rows = table.to_pylist() if custom else [None] * len(table)
         asked, told = said(table["messages"])
-        may_run = signs.may_run(asked)
+        may_run = signs.may_run(asked, 4)
         suspect = signs.suspects(asked, told, settings.rules)
         prompts, answers, labels = (column.to_pylist() for column in (asked, told, table["label"]))
         each = zip(rows, prompts, answers, labels, suspect.tolist(), may_run.tolist(), strict=True)

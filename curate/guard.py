@@ -12,7 +12,7 @@ in "anh ơi" and none in "cho anh vay". So most are listed as phrases, few as wo
 
 A typo is what a hand does (Damerau 1964): two letters exchanged, one lost or added, a key hit beside the right one; not
 at either end of a word, where another letter makes another word (plan, plane), not in a name (Iran, Iraq), and only of
-a word that this data knows: of two that stand in one row each, nothing tells which is the slip.
+a word that this data knows: of two that stand there once each, nothing tells which is the slip.
 
 A prompt typed without accents is compared with the other one's accents taken off, and then no word may be a typo: too
 many words look alike.
@@ -20,16 +20,16 @@ many words look alike.
 
 from __future__ import annotations
 
-import collections
 import difflib
 import functools
-import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tamis.curate.leak_text import names
 from tamis.curate.normal import words
+from tamis.curate.texts import Texts
 from tamis.curate.vietnamese import fold, lost_accents
+from tamis.curate.vocabulary import occurrences
 
 # Words whose presence never changes what is asked, wherever they stand.
 FILLERS = frozenset(
@@ -98,7 +98,9 @@ _ASKED = [(_bounded((_HOW,)), "how to", ("how", "way")), (_bounded((_HOW_VI,)), 
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 # A word may lose a letter by accident from this length on: in shorter ones another word comes out (cost, coast).
 LOSES = 6
-_REMEMBERED = 1 << 18  # pieces of text whose words are kept while words are counted
+# A slip that recurs: of the pairs of words in T0, CLINC150 and GSM8K that an exchange of letters makes, these limits
+# leave six, all a word and its slip (benchmarks/opposites.md). At 100 times and four letters so are cups and cpus.
+RECURS, RECURS_LENGTH = 200, 5
 _EDGE = 20  # words at either end of a prompt in which frames are looked for
 
 
@@ -109,70 +111,61 @@ class Guard:
         texts: one text per distinct row; used to count in how many rows each word occurs.
     """
 
-    def __init__(self, texts: Iterable[str]):
-        self.frequency = _rows_with_word(texts)
+    def __init__(self, texts: Sequence[str] | Texts):
+        self.frequency = occurrences(texts)
         self.content = functools.lru_cache(maxsize=1 << 16)(content)
 
     def same(self, left: str, right: str) -> bool:
         """Whether two similar prompts ask the same."""
-        plain, other = words(left), words(right)
-        folded = lost_accents(plain, other) or lost_accents(other, plain)
+        folded = False
+        if not (left.isascii() and right.isascii()):
+            plain, other = words(left), words(right)
+            folded = lost_accents(plain, other) or lost_accents(other, plain)
         a, b = (_content(plain, True), _content(other, True)) if folded else (self.content(left), self.content(right))
         matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
         changes = [(a[i1:i2], b[j1:j2]) for kind, i1, i2, j1, j2 in matcher.get_opcodes() if kind != "equal"]
         if not changes:
             return True
-        named = frozenset(names(left)) | frozenset(names(right))
-        return all(self._harmless(x, y, folded, named) for x, y in changes)
+        return all(self._harmless(x, y, folded, (left, right)) for x, y in changes)
 
-    def _harmless(self, a: tuple[str, ...], b: tuple[str, ...], folded: bool, named: frozenset[str]) -> bool:
+    def _harmless(self, a: tuple[str, ...], b: tuple[str, ...], folded: bool, whole: tuple[str, str]) -> bool:
         if folded:
             return [w for w in a if w not in _FOLDED_FILLERS] == [w for w in b if w not in _FOLDED_FILLERS]
-        if self._slips(a, b, named):
+        if self._slips(a, b, whole):
             return True
         x, y = (tuple(w for w in side if w not in FILLERS) for side in (a, b))
-        return self._slips(x, y, named)
+        return self._slips(x, y, whole)
 
-    def _slips(self, a: tuple[str, ...], b: tuple[str, ...], named: frozenset[str]) -> bool:
+    def _slips(self, a: tuple[str, ...], b: tuple[str, ...], whole: tuple[str, str]) -> bool:
         """Whether two stretches differ by nothing, by spacing, or word for word by typos."""
         if "".join(a) == "".join(b):  # "e mail" and "email"
             return a == b or not any(w.isdigit() for w in (*a, *b))
         return len(a) == len(b) and all(
-            x == y or (x not in named and y not in named and self.typo(x, y)) for x, y in zip(a, b, strict=True)
+            x == y or (self.typo(x, y) and not any(_is_name(w, text) for w in (x, y) for text in whole))
+            for x, y in zip(a, b, strict=True)
         )
 
     def typo(self, x: str, y: str) -> bool:
-        """One slip of the fingers: one is no word of this data (it stands in a single row), the other one is."""
-        if min(len(x), len(y)) < 4 or any(c.isdigit() for c in x + y):
+        """One slip of the fingers: one is no word of this data (it stands there once), the other one is.
+
+        In much data the same slip recurs. Two letters exchanged are one all the same where the other word is `RECURS`
+        times as frequent; a letter lost, added or beside is not, for too often another word comes out (must, mist).
+        """
+        if min(len(x), len(y)) < 4 or not one_slip(x, y):
             return False
         rare, often = sorted((self.frequency[x], self.frequency[y]))
-        if rare > 1 or often < 2:
+        recurs = often >= RECURS * rare and len(x) >= RECURS_LENGTH and _exchanged(x, y)
+        if not recurs and (rare > 1 or often < 2):
             return False
-        if fold(x) == fold(y):  # only a diacritic differs: in Vietnamese that is another word
+        if any(c.isdigit() for c in x + y):
             return False
-        return one_slip(x, y)
+        return fold(x) != fold(y)  # where only a diacritic differs: in Vietnamese that is another word
 
 
-def _rows_with_word(texts: Iterable[str]) -> collections.Counter[str]:
-    """In how many texts each word stands.
-
-    No word spans white space, and most pieces between white space recur, so each is cut into words once.
-    """
-    out: collections.Counter[str] = collections.Counter()
-    cut = _Cut()
-    for text in texts:
-        out.update(set(itertools.chain.from_iterable(map(cut.__getitem__, text.split()))))
-        if len(cut) > _REMEMBERED:
-            cut.clear()
-    return out
-
-
-class _Cut(dict[str, list[str]]):
-    """The words of a piece of text, remembered."""
-
-    def __missing__(self, piece: str) -> list[str]:
-        found = self[piece] = words(piece)
-        return found
+def _is_name(word: str, text: str) -> bool:
+    """Whether a word of letters stands in a text as a name (`leak_text.names`)."""
+    # Most stand in lower case wherever they stand, which is a hundred times as fast to see.
+    return text.count(word) != text.casefold().count(word) and word in names(text)
 
 
 def one_slip(x: str, y: str) -> bool:
@@ -187,14 +180,15 @@ def one_slip(x: str, y: str) -> bool:
         differ = [i for i in range(len(x)) if x[i] != y[i]]
         if len(differ) == 1:
             return _beside(x[differ[0]], y[differ[0]])
-        return (
-            len(differ) == 2
-            and differ[1] == differ[0] + 1
-            and x[differ[0]] == y[differ[1]]
-            and x[differ[1]] == y[differ[0]]
-        )
+        return _exchanged(x, y)
     short, long = sorted((x, y), key=len)
     return len(long) >= LOSES and any(long[:i] + long[i + 1 :] == short for i in range(1, len(long) - 1))
+
+
+def _exchanged(x: str, y: str) -> bool:
+    """Whether two letters side by side have changed places, and nothing else differs."""
+    differ = [i for i in range(len(x)) if x[i] != y[i]] if len(x) == len(y) else []
+    return len(differ) == 2 and differ[1] == differ[0] + 1 and all(x[i] == y[j] for i, j in (differ, differ[::-1]))
 
 
 def _beside(a: str, b: str) -> bool:
@@ -217,10 +211,15 @@ def _content(tokens: list[str], folded: bool) -> tuple[str, ...]:
         tokens = [fold(w) for w in tokens]
     if len(tokens) <= 2 * _EDGE:
         return tuple(_unframed(" ".join(tokens), folded))
-    # Frames stand at the ends; the bars keep "^" and "$" from matching in the middle.
-    head = _unframed(" ".join([*tokens[:_EDGE], "|"]), folded)[:-1]
-    tail = _unframed(" ".join(["|", *tokens[-_EDGE:]]), folded)[1:]
+    # Frames stand at the ends; the bars keep "^" and "$" from matching in the middle. Copies mostly share their ends.
+    head = _unframed_end(" ".join([*tokens[:_EDGE], "|"]), folded)[:-1]
+    tail = _unframed_end(" ".join(["|", *tokens[-_EDGE:]]), folded)[1:]
     return (*head, *tokens[_EDGE:-_EDGE], *tail)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _unframed_end(text: str, folded: bool) -> tuple[str, ...]:
+    return tuple(_unframed(text, folded))
 
 
 def _unframed(text: str, folded: bool) -> list[str]:

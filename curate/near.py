@@ -21,7 +21,7 @@ SHINGLE = 5
 BANDS, ROWS = 16, 6
 # A bucket above this size (a template, a thousand copies) is compared with its first rows only, not all with all.
 BUCKET = 256
-_CHUNK = 1 << 15  # characters hashed at a time: what a processor's cache holds of them
+_CHUNK = 1 << 15  # shingles hashed at a time: what a processor's cache holds of them
 _ROUNDS = 16  # throws of every shingle before the empty places of short texts are filled one by one
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -43,9 +43,11 @@ def shingles(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     if not len(texts):
         return np.zeros(0, np.uint64), starts
     mixed = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
-    for k in range(SHINGLE):
-        mixed *= np.uint64(0x9E3779B97F4A7C15)
-        mixed += codes[k : k + len(mixed)]
+    for start in range(0, len(mixed), _CHUNK):  # a stretch that stays in the processor's cache
+        part = mixed[start : start + _CHUNK]
+        for k in range(SHINGLE):
+            part *= np.uint64(0x9E3779B97F4A7C15)
+            part += codes[start + k : start + k + len(part)]
     # Windows that cross from one text into the next are left out.
     inside = np.ones(len(mixed), bool)
     for k in range(1, SHINGLE):
@@ -57,14 +59,14 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit."""
     flat = np.ravel(x)
     out = np.empty_like(flat)
-    for start in range(0, len(flat), 1 << 15):  # a stretch that stays in the processor's cache
-        part = flat[start : start + (1 << 15)]
+    for start in range(0, len(flat), _CHUNK):
+        part = flat[start : start + _CHUNK]
         part = part ^ (part >> np.uint64(30))
         part *= np.uint64(0xBF58476D1CE4E5B9)
         part ^= part >> np.uint64(27)
         part *= np.uint64(0x94D049BB133111EB)
         part ^= part >> np.uint64(31)
-        out[start : start + (1 << 15)] = part
+        out[start : start + _CHUNK] = part
     return out.reshape(np.shape(x))
 
 

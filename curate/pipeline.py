@@ -43,7 +43,7 @@ from tamis.curate.normal import normalise
 from tamis.curate.texts import Texts, read_texts
 from tamis.curate.vietnamese import pairs_without_accents, worth_folding
 from tamis.embed import Vectors
-from tamis.errors import DataError, RecipeError, StageFailed
+from tamis.errors import DataError, RecipeError, StageFailed, UserError
 from tamis.formats import parse
 from tamis.models import cache_folder
 from tamis.prompt import unanswerable
@@ -617,6 +617,8 @@ class Work:
 
     def select(self) -> None:
         settings = self.recipe.curate.select
+        if settings.size is not None and not len(self.alive()):
+            raise self._nothing_left()
         pool = self._pool(self.alive())
         seed = self.recipe.seed_for("select")
         self.orders: dict[str, list[str]] = {}
@@ -638,6 +640,19 @@ class Work:
         # What a user without curation would draw from: every readable row, less what leaks the evaluation set.
         found = self._pool(np.flatnonzero(~self.leaks), with_vectors=False)
         self.orders["found"] = [found.ids[j] for j in sample.order(found, "random", seed)[0].tolist()]
+
+    def _nothing_left(self) -> UserError:
+        taken = collections.Counter(zip(self.stage.tolist(), self.reason.tolist(), strict=True)).most_common(3)
+        stage = taken[0][0][0] if taken else "clean"
+        return UserError(
+            "no row is left to select from",
+            where=f"curate.{stage}",
+            why=", ".join(f"{count:,} fell as {reason} ({at})" for (at, reason), count in taken),
+            hint={
+                "decontaminate": "is eval the training data itself? name another file, or eval: {holdout: 0.1}",
+                "score": "tamis inspect DATA shows what the rules see; curate.rules turns each off",
+            }.get(stage, "leave curate.select.size out, and tamis why RUN ROW-ID tells the fate of each row"),
+        )
 
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
         vectors = (

@@ -85,7 +85,7 @@ def suspects(prompts: pa.LargeStringArray, answers: pa.LargeStringArray, on: Rul
         long = pc.binary_length(answers).to_numpy(zero_copy_only=False) >= _SHORTEST_CUT
         out |= long & _holds(answers, _OPEN_END) & _holds(answers, _CUT)
     if on.repetition:
-        out |= may_run(prompts) | may_run(answers)
+        out |= may_run(prompts, 30) | may_run(answers, 30)
     return out
 
 
@@ -93,22 +93,26 @@ def _holds(texts: pa.LargeStringArray, pattern: str) -> np.ndarray:
     return np.asarray(pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False))
 
 
-def may_run(texts: pa.LargeStringArray) -> np.ndarray:
-    """Texts in which a sign other than white space may stand four times in a row (`rules.has_run` knows): (n,) bool.
+def may_run(texts: pa.LargeStringArray, length: int) -> np.ndarray:
+    """Texts in which a sign other than white space may stand so often in a row (`rules.has_run` knows): (n,) bool.
+
+    A sign of b bytes that is repeated is a stretch of bytes each of which equals the one b places before.
 
     Args:
         texts: n texts, none null.
+        length: 2 or more.
     """
-    out = ~np.asarray(pc.string_is_ascii(texts).to_numpy(zero_copy_only=False))
+    out = np.zeros(len(texts), bool)
     _, offsets, data = texts.buffers()
     if data is None:
         return out
     starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     signs = np.frombuffer(data, np.uint8)[starts[0] : starts[-1]]
-    if len(signs) < 4:
-        return out
-    same = signs[1:] == signs[:-1]
-    same &= (signs[1:] != 32) & (signs[1:] != 10)
-    at = np.flatnonzero(same[2:] & same[1:-1] & same[:-2])
-    out[np.searchsorted(starts - starts[0], at, side="right") - 1] = True
+    plain = pc.all(pc.string_is_ascii(texts)).as_py()
+    for width in (1,) if plain else (1, 2, 3, 4):
+        same = signs[width:] == signs[:-width]
+        same &= signs[width:] >= 0x80 if width > 1 else (signs[1:] != 32) & (signs[1:] != 10)
+        at, more = np.flatnonzero(same), (length - 1) * width - 1
+        ends = at[more:][at[more:] - at[: len(at) - more] == more] if len(at) > more else at[:0]
+        out[np.searchsorted(starts - starts[0], ends + width, side="right") - 1] = True
     return out

@@ -21,6 +21,7 @@ EXACT = 40_000
 # Groups up to this size are compared pair by pair in one go: a matrix product each would be all overhead.
 SMALL = 32
 _BLOCK = 1024
+_PAIRS = 1024  # pairs of vectors at a time: what a processor's cache holds of them
 # How much farther a centroid may be than the nearest one, in standard deviations of what two rows at the threshold
 # can differ by. Measured on a million rows and on CLINC150 and T0 (benchmarks/coverage.md).
 _MARGIN = 3.0
@@ -69,10 +70,10 @@ def cosines(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Cosines of pairs of rows, from integers: (m,) float64, rounded to 1e-4."""
     norms = _norms(vectors)
     out = np.zeros(len(pairs))
-    for start in range(0, len(pairs), 1 << 16):
-        i, j = pairs[start : start + (1 << 16)].T
+    for start in range(0, len(pairs), _PAIRS):
+        i, j = pairs[start : start + _PAIRS].T
         dots = np.einsum("ij,ij->i", vectors[i].astype(np.float64), vectors[j].astype(np.float64))  # exact below 2^53
-        out[start : start + (1 << 16)] = np.round(dots / norms[i] / norms[j], _DECIMALS)
+        out[start : start + _PAIRS] = np.round(dots / norms[i] / norms[j], _DECIMALS)
     return out
 
 

@@ -46,6 +46,13 @@ class Texts:
     def _some(self, start: int) -> pa.LargeStringArray:
         return self._column.take(pa.array(self._at[start : start + _BATCH]))
 
+    def blocks(self, size: int) -> Iterator[pa.LargeStringArray]:
+        """The texts, so many at a time, as columns."""
+        for start in range(0, len(self), size):
+            some = self._column.take(pa.array(self._at[start : start + size]))
+            changed = self._change is not str
+            yield pa.array(map(self._change, some.to_pylist()), pa.large_string()) if changed else some
+
     def take(self, rows: np.ndarray) -> Texts:
         """Some of the texts, by position."""
         return Texts(self._column, self._at[rows], self._change)

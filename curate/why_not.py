@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tamis.curate import rules
@@ -206,8 +208,9 @@ def _of_decontaminate(run: Run, recipe: Recipe, row: dict[str, Any]) -> tuple[li
 
 def _of_deduplicate(run: Run, recipe: Recipe, row: dict[str, Any]) -> tuple[list[Change], list[Change]]:
     columns = ["id", "verdict", "stage", "reason", "label", "language", "score_quality"]
-    ledger = pq.read_table(run.curate / "ledger.parquet", columns=columns).to_pylist()
-    embedded = [r for r in ledger if r["stage"] in (None, "deduplicate", "select") or r["reason"] == "ifd"]
+    ledger = pq.read_table(run.curate / "ledger.parquet", columns=columns)
+    stages = pc.is_in(ledger["stage"], value_set=pa.array([None, "deduplicate", "select"], pa.string()))
+    embedded = ledger.filter(pc.or_(stages, pc.fill_null(pc.equal(ledger["reason"], "ifd"), False)))
     found = rivals(run, recipe, embedded, row["id"])
     without = Change("data", found.ids, f"remove what it repeats and is better: {_listed(found.ids)}")
     if found.exact:  # no threshold tells a row from its exact copy

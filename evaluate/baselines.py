@@ -148,7 +148,7 @@ def embedder(
     reduction would have to be fitted on rows it is then tested on.
     """
     english = sum((i.language or "en") == "en" for i in setting.items) / len(setting.items)
-    name = choose(encoder or setting.recipe.embedder, len(training), english)
+    name = choose(encoder or setting.recipe.embedder, np.array([len(text) for text in training]), english)
     if name != "lsa":
         return lambda texts: embed(list(texts), name), {"embedder": name}
     from sklearn.feature_extraction.text import TfidfVectorizer

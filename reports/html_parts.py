@@ -300,11 +300,11 @@ def spending(systems: SystemsView) -> str:
     return f"<h3>What it costs</h3><ul>{lines}</ul>" if lines else ""
 
 
-def with_interval(m: Measure) -> str:
-    """A measure with its interval beneath."""
+def with_interval(m: Measure, sign: str = "") -> str:
+    """A measure with its interval beneath; `sign`: of ours, after the number."""
     if not m.known:
         return f'<span class="muted" title="{in_html(m.note, REMARK)}">{written.UNKNOWN}</span>'
-    return f'{_measured(m)}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
+    return f'{_measured(m)}{sign}<br><span class="muted nowrap">{in_html(m.interval)}</span>'
 
 
 def _code(text: str) -> str:

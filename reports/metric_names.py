@@ -38,6 +38,8 @@ KNOWN: dict[str, MetricName] = {
     "exact_match": MetricName("exact match", "share", "up"),
     "error_rate": MetricName("failed requests", "share", "down"),
     "truncation_rate": MetricName("answers cut short", "share", "down"),
+    "judge.consistency": MetricName("judge agrees with itself", "share", "up"),
+    "flip_rate": MetricName("other answer when asked again", "share", "down"),
     "judge.win_rate": MetricName("judge's win rate", "share", "up"),
     "load.attainment": MetricName("requests in time", "share", "up"),
     "mae": MetricName("mean absolute error", "plain", "down"),

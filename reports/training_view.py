@@ -13,10 +13,11 @@ from tamis.reports.measures import number, rows
 # Names under which a log line may carry each curve.
 CURVES = {
     "loss": ("loss", "train_loss"),
-    "evaluation loss": ("eval_loss",),
+    "evaluation loss": ("held_out_loss", "eval_loss"),
     "learning rate": ("learning_rate", "lr"),
     "gradient norm": ("grad_norm",),
     "tokens per second": ("tokens_per_s", "tokens_per_second"),
+    "MFU": ("mfu",),
     "memory": ("peak_mb", "memory_mb"),
 }
 

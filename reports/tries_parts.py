@@ -24,7 +24,7 @@ def tries_html(found: Tries) -> str:
     }
     less = f"less {in_html(one_line(found.reference, 40))}"
     head = ["arm", in_html(label), less, "p (Holm)", "training", "tokens/s", "memory"]
-    head += [name for name in ("cost", "forgets") if optional[name]]
+    head += [name for key, name in (("cost", "cost"), ("forgets", "forgets, bits/byte")) if optional[key]]
     notes = [_settings(t) for t in shown] if optional["settings"] else []
     items = f" on the same {written.count(found.items)} items" if found.items else ""
     what = in_html(label[:1].upper() + label[1:])
@@ -38,7 +38,7 @@ def tries_html(found: Tries) -> str:
 
 def _cells(t: Try, optional: dict[str, bool]) -> list[str]:
     sign = {None: "", False: "", True: " ✓" if t.better else " ✗"}[t.told_apart]
-    delta = parts.with_interval(t.delta) + sign if t.delta else written.DASH
+    delta = parts.with_interval(t.delta, sign) if t.delta else written.DASH
     cells = [
         f"<b>{in_html(one_line(t.arm, 60))}</b>",
         parts.with_interval(t.value),

@@ -130,6 +130,7 @@ def load(
     if funnel or (run.curate / "stage.json").is_file():
         folder.check(run.curate / "ledger.parquet", "the ledger", LEDGER.names, part=run.curate)
     shown = _examples(folder, systems, arm, candidate, baseline, examples)
+    choosing = _choosing(folder)
     recipe = folder.recipe() if state != "empty" else {}
     tried = tries(folder)
     return ReportView(
@@ -155,7 +156,7 @@ def load(
         reproduce=folder.reproduce,
         problems=tuple(folder.problems),
         studies=_studies(folder),
-        choosing=_choosing(folder),
+        choosing=choosing,
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
         tries=tried,
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from tamis import arm_table, choose_answer, choose_words, endpoint, halving, loo
 from tamis.candidates import Entrant, entrants
 from tamis.choose_evidence import joined, stored_bytes
 from tamis.choose_facts import Ground, as_base, look
-from tamis.errors import DataError, EvidenceError, RecipeError, UserError, did_you_mean
+from tamis.errors import DataError, EvidenceError, RecipeError, StageFailed, UserError
 from tamis.halving import Score
 from tamis.hard_filters import Known
 from tamis.models import quantisation_of
@@ -38,6 +37,7 @@ from tamis.run import Run
 
 # What is halved among its own kind, and how many of it are left to the last round.
 POOLS = (("base", halving.LEFT), ("endpoint", 1))
+ENDPOINTS = "endpoints.json"
 MOST_LOOKED = 200  # of a leaderboard of thousands; it begins with the best
 
 
@@ -266,18 +266,23 @@ class Race:
         from tamis.evaluate.stage import evaluate_arm
 
         place = Run(self.home / "asked" / f"{start + 1}-{stop}")
+        items, rows = self.material.items.slice(start, stop - start), self.material.rows
+        # an encoder is fitted once: it is timed where it is asked
+        recipe = self.timing if entrant.kind == "encoder" else self.recipe
         try:
             spec = self._spec(entrant, place)
-            items = self.material.items.slice(start, stop - start)
-            # an encoder is fitted once: it is timed where it is asked
-            recipe = self.timing if entrant.kind == "encoder" else self.recipe
-            told = evaluate_arm(place, recipe, entrant.name, items, self.material.rows, [spec], quiet=self.quiet)
+            told = evaluate_arm(place, recipe, entrant.name, items, rows, [spec], quiet=self.quiet)
         except RecipeError as error:
             self.failed[entrant.name] = f"{error.what}{': ' + error.why if error.why else ''}"
             return False
+        except StageFailed as error:
+            if entrant.kind == "endpoint":
+                error.what = f"the candidate {entrant.name}: {error.what}"
+                error.why = f"{error.why}; {_serves(entrant)}"
+            raise
         if entrant.kind == "endpoint" and not told["systems"][spec.name]["skipped"]:
             try:
-                _require_same(entrant, spec.model, "after")
+                _model_of(entrant, self._endpoints()[_address(entrant)])
             except EvidenceError:  # whose answers these are is not known: they must not be read back
                 shutil.rmtree(place.evaluate(entrant.name, spec.name))
                 raise
@@ -290,21 +295,25 @@ class Race:
             return spec.model_copy(update={"quantisation": quantisation_of(as_base(self.recipe, entrant.spec).train)})
         if entrant.kind == "encoder":
             return spec
-        return spec.model_copy(update={"model": self._served(entrant, place.evaluate(entrant.name, spec.name))})
+        return spec.model_copy(update={"model": self._served(entrant, place)})
 
-    def _served(self, entrant: Entrant, folder: Path) -> str:
+    def _served(self, entrant: Entrant, place: Run) -> str:
         """The model an endpoint is asked for: the one it was asked for before, if there was one."""
-        file = self.home / "endpoints.json"
+        known = self._endpoints().get(_address(entrant))
+        if known is not None and entrant.spec.model not in (None, known["model"]):
+            known = None  # the recipe names another now: that one is asked from the start
+        answered = (place.evaluate(entrant.name, entrant.kind) / "stage.json").is_file()
+        if known is not None and answered:  # nobody need be there for what is answered
+            return str(known["model"])
+        found = _model_of(entrant, known)
+        schema.write_json(self.home / ENDPOINTS, {"endpoints": {**self._endpoints(), _address(entrant): found}})
+        return str(found["model"])
+
+    def _endpoints(self) -> dict[str, Any]:
         try:
-            known = schema.read_json(file)["endpoints"]
+            return dict(schema.read_json(self.home / ENDPOINTS)["endpoints"])
         except (OSError, ValueError, KeyError):
-            known = {}
-        key = f"{entrant.name} {entrant.spec.endpoint}"
-        if (folder / "stage.json").is_file() and key in known:  # answered already: nobody need be there
-            return str(known[key])
-        model = _require_same(entrant, known.get(key), "before")
-        schema.write_json(file, {"endpoints": {**known, key: model}})
-        return model
+            return {}
 
     def _end(self, kind: str, alive: list[str], size: int) -> tuple[halving.Cut, list[dict[str, Any]]]:
         """Who of one kind goes on after a round, and how they stand."""
@@ -338,12 +347,7 @@ class Race:
 
     def _by_size(self, names: list[str]) -> list[str]:
         """Small models first: of equals the cheaper one leads."""
-
-        def size(name: str) -> float:
-            entrant = self.entrants[name]
-            return entrant.facts.parameters or stored_bytes(entrant) or float("inf")
-
-        return sorted(names, key=lambda name: (size(name), name))
+        return sorted(names, key=lambda name: (stored_bytes(self.entrants[name]) or float("inf"), name))
 
     def _judge(self, name: str, size: int) -> None:
         items, rounds = self.material.items.slice(0, size), self.material.rounds
@@ -402,38 +406,50 @@ def _require_some(alive: list[str], failed: dict[str, str]) -> None:
         raise RecipeError("no candidate could be asked", where="choose.candidates", why=f"{name}: {why}")
 
 
-def _require_same(entrant: Entrant, known: str | None, when: str) -> str:
-    """The one model an endpoint is asked for, which must stay what it was.
+def _address(entrant: Entrant) -> str:
+    return f"{entrant.name} {entrant.spec.endpoint}"
+
+
+def _serves(entrant: Entrant) -> str:
+    try:
+        served = endpoint.models_of(endpoint.Endpoint(str(entrant.spec.endpoint), "", entrant.spec.key_env))
+    except EvidenceError as error:
+        return error.what
+    return "it does not say what it serves" if served is None else f"it serves {', '.join(served[:8]) or 'nothing'}"
+
+
+def _model_of(entrant: Entrant, known: dict[str, Any] | None) -> dict[str, Any]:
+    """The one model that an endpoint is asked for.
+
+    Args:
+        entrant: whose.
+        known: what this returned before, if it did.
+
+    Returns:
+        {model, listed: whether the endpoint names it among those that it serves; some serve what they do not name}.
 
     Raises:
-        EvidenceError: it serves another one than before.
-        UserError: it serves several and the recipe names none, or not the one that is named.
+        EvidenceError: it named the model before and names others now.
+        UserError: the recipe names none, and it serves several or does not say.
     """
     spec = entrant.spec
     served = endpoint.models_of(endpoint.Endpoint(str(spec.endpoint), spec.model or "", spec.key_env))
-    wanted = known or spec.model
+    wanted = known["model"] if known else spec.model
     if wanted is None:
         if served is None or len(served) != 1:
-            told = "it does not say what it serves" if served is None else f"it serves {', '.join(served[:8])}"
-            raise UserError(f"which model of {entrant.name}?", where=spec.endpoint, why=told, hint="model: NAME")
-        return served[0]
-    if served is None or wanted in served:
-        return wanted
-    now = ", ".join(served[:8]) or "none"
-    if known is None:
-        raise UserError(
-            f"{entrant.name} does not serve {wanted!r}",
+            raise UserError(
+                f"which model of {entrant.name}?", where=spec.endpoint, why=_serves(entrant), hint="model: NAME"
+            )
+        wanted = served[0]
+    listed = served is not None and wanted in served
+    if known and known["listed"] and served is not None and not listed:
+        raise EvidenceError(
+            f"the endpoint {entrant.name} no longer serves {wanted}",
             where=spec.endpoint,
-            why=f"it serves {now}",
-            hint=did_you_mean(wanted, served),
+            why=f"{_serves(entrant)}; the answers so far are those of {wanted}",
+            hint=f"serve {wanted} again, or give the candidate another name: the new one is then asked from the start",
         )
-    began = f"its earlier answers are those of {known}" if when == "before" else "it changed while it was asked"
-    raise EvidenceError(
-        f"the endpoint {entrant.name} no longer serves {known}",
-        where=spec.endpoint,
-        why=f"it serves {now}; {began}",
-        hint=f"serve {known} again, or give the candidate another name, so that the new model is asked from the start",
-    )
+    return {"model": wanted, "listed": listed}
 
 
 def _finite(value: float) -> float | None:

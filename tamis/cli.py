@@ -317,10 +317,10 @@ def sql(
 
 
 def _columns(rows: list[list[str]]) -> list[str]:
-    """Rows as aligned columns, the header first; a line break in a cell becomes a blank."""
-    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Rows as aligned columns, no wider than the terminal; see `tamis.columns`."""
+    from tamis.columns import columns
+
+    return columns(rows)
 
 
 @app.command()

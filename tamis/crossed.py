@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,7 +150,7 @@ def contrast(
     components: npt.ArrayLike | None = None,
     *,
     span: tuple[float, float] | None = None,
-    borrow: Sequence[Scores] = (),
+    borrow: Sequence[Sequence[Scores]] = (),
 ) -> Contrast:
     """A weighted sum of arms' means, over seeds and items together.
 
@@ -160,7 +161,8 @@ def contrast(
         span: least and largest score of a bounded metric: the variance of the items is not taken to be less than with
             two more items, one at either extreme of the contrast. Where nearly all items agree, nothing else tells how
             many would not.
-        borrow: further arms whose seed variance stands in where one of `arms` was trained once.
+        borrow: for each of `arms` those whose seed variance stands in where it was trained once: of a like size, since
+            a model trained on few rows varies far more. Without them those of `arms` that were trained more often do.
 
     Raises:
         ValueError: no arm here or in `borrow` was trained twice, or the items do not match.
@@ -178,16 +180,17 @@ def contrast(
         raise ValueError("a single independent item has no variance")
     per_cluster = sum(p.mean(axis=0) for p in parts)
     items = _item_variance(np.asarray(per_cluster), count, weight, span)
-    lenders = [a for a in (*arms, *borrow) if a.seeds > 1]
-    if not lenders:
+    lenders = [[a for a in more if a.seeds > 1] for more in borrow] or [[]] * len(arms)
+    lenders = [own or [a for a in arms if a.seeds > 1] for own in lenders]
+    if any(arm.seeds == 1 and not own for arm, own in zip(arms, lenders, strict=True)):
         raise ValueError("no arm was trained twice, so nothing is known of what another seed would give")
     seeds, rest, freedoms, borrowed = 0.0, 0.0, [], False
-    for w, arm, part in zip(weight, arms, parts, strict=True):
+    for w, arm, part, own_lenders in zip(weight, arms, parts, lenders, strict=True):
         if arm.seeds > 1:
             own, residual, freedom = _seed_variance(part)
         else:
             borrowed = True
-            own, residual, freedom = _lent(lenders, w, components, count)
+            own, residual, freedom = _lent(own_lenders, w, components, count)
         seeds += own / arm.seeds
         rest += residual / arm.seeds
         freedoms.append((own / arm.seeds, freedom))
@@ -234,14 +237,16 @@ def _lent(
 class Needed:
     """What would settle a question: so many seeds with the items at hand, or so many items with the seeds at hand.
 
-    None where that alone cannot. `limited_by` is the larger part of the uncertainty.
+    None where that alone cannot; `together` is then so many (seeds, items), both grown by one factor, unless that is
+    beyond reason. `limited_by` is the larger part of the uncertainty.
     """
 
     seeds: int | None
     items: int | None
     limited_by: str
+    together: tuple[int, int] | None = None
 
-    def as_dict(self) -> dict[str, int | str | None]:
+    def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
@@ -257,18 +262,28 @@ def needed(found: Contrast, limit: float, *, confidence: float = 0.95, power: fl
         confidence: of the two-sided interval.
         power: chance to clear it.
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtri, stdtrit
 
-    z = float(ndtri(0.5 + confidence / 2) + ndtri(power))
-    goal = max(abs(found.value - limit), found.se / 2) / z
-    trained = min(found.trained)
-    more_seeds = _fewest(lambda n: found.projected(seeds=n / trained) <= goal, trained)
-    more_items = _fewest(lambda n: found.projected(items=n / found.clusters) <= goal, found.clusters)
-    return Needed(more_seeds, more_items, "seeds" if found.seeds - found.rest > found.items - found.rest else "items")
+    distance, chance = max(abs(found.value - limit), found.se / 2), float(ndtri(power))
+    trained = max(found.trained)
+
+    def settled(seeds: float, items: float) -> bool:
+        # few seeds leave few degrees of freedom, and more seeds add to them
+        quantile = float(stdtrit(found.freedom * seeds, 0.5 + confidence / 2))
+        return (quantile + chance) * found.projected(seeds=seeds, items=items) <= distance
+
+    more_seeds = _fewest(lambda n: settled(n / trained, 1.0), trained + 1)
+    more_items = _fewest(lambda n: settled(1.0, n / found.clusters), found.clusters + 1)
+    together = None
+    if more_seeds is None and more_items is None:
+        factors = (1.1**step for step in range(1, 97))  # to a ten-thousandfold, rounded up by a tenth at most
+        factor = next((k for k in factors if settled(k, k)), None)
+        together = None if factor is None else (math.ceil(factor * trained), math.ceil(factor * found.clusters))
+    by = "seeds" if found.seeds - found.rest > found.items - found.rest else "items"
+    return Needed(more_seeds, more_items, by, together)
 
 
-def _fewest(settled: object, least: int) -> int | None:
-    assert callable(settled)
+def _fewest(settled: Callable[[int], bool], least: int) -> int | None:
     high = max(MOST, 100 * least)
     if not settled(high):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import ipaddress
 import json
@@ -246,10 +247,12 @@ async def _with_retries(client: httpx.AsyncClient, endpoint: Endpoint, body: dic
     started = time.perf_counter()
     sent: list[float] = []
 
-    async def trace(event: str, _: Any) -> None:
+    async def trace(event: str, info: dict[str, Any]) -> None:
         # what the client does to build a request, and its connection, is not the endpoint's time
-        if event.endswith("send_request_headers.started"):
+        if event.endswith("send_request_body.started"):
             sent.append(time.perf_counter())
+        elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            _note_arrivals(info["return_value"])
 
     for attempt in range(1, endpoint.retries + 2):
         try:
@@ -267,6 +270,22 @@ async def _with_retries(client: httpx.AsyncClient, endpoint: Endpoint, body: dic
     return Completion(None, "error", started, tries=attempt, error=last.why, down=last.down)
 
 
+# When the task at hand last got bytes from its connection. Parsing them takes the client up to a millisecond.
+_arrived: contextvars.ContextVar[float] = contextvars.ContextVar("arrived", default=0.0)
+
+
+def _note_arrivals(stream: Any) -> None:
+    """Let a connection (httpcore's `AsyncNetworkStream`, from its trace) write down when it gets something."""
+    read = stream.read
+
+    async def noted(max_bytes: int, timeout: float | None = None) -> bytes:
+        data: bytes = await read(max_bytes, timeout)
+        _arrived.set(time.perf_counter())
+        return data
+
+    stream.read = noted
+
+
 def _wait(attempt: int, asked: float | None) -> float:
     """What the server asked for, else a doubling wait; a little chance keeps retries of many requests apart."""
     wait = asked if asked is not None else FIRST_WAIT_S * 2 ** (attempt - 1)
@@ -275,6 +294,7 @@ def _wait(attempt: int, asked: float | None) -> float:
 
 async def _stream(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], trace: Any) -> Completion:
     sent = time.perf_counter()
+    _arrived.set(0.0)
     async with client.stream("POST", endpoint.target, json=body, extensions={"trace": trace}) as response:
         if response.status_code != 200:
             raise _refusal(response, (await response.aread())[:500], endpoint)
@@ -343,7 +363,7 @@ async def _read(events: AsyncIterator[dict[str, Any]], sent: float) -> Completio
             text = (choice.get("delta") or {}).get("content")
             finish = choice.get("finish_reason") or finish
             if text:
-                last = time.perf_counter()
+                last = _arrived.get() or time.perf_counter()
                 first = first if first is not None else last
                 parts.append(text)
                 size += len(text)

@@ -58,6 +58,9 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
+_UNNAMED = Columns()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parsed:
     """What a row says, before it has an id and a place."""
@@ -112,7 +115,7 @@ def parse(row: Any, format: str = "auto", columns: Columns | None = None, licens
         format = detect(row, columns)
     reader = _READERS[format]
     messages, used = reader(row, columns)
-    names = columns or Columns()
+    names = columns or _UNNAMED
     label_name = names.label or (_first(row, COMMON["label"]) if "label" not in used else None)
     values = {}
     for field in ("id", "source", "license"):

@@ -12,12 +12,14 @@ hash of the values themselves could be tried out, and a number depends on the ot
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 from typing import Any, NamedTuple
 
 ROLES = ("system", "user", "assistant", "tool")
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _PLACEHOLDER = re.compile(r"<([A-Z]+)_[0-9]+>")
 
 
@@ -80,7 +82,7 @@ def _pair(message: Any) -> tuple[str, str]:
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def json_sha256(value: Any) -> str:
@@ -94,6 +96,7 @@ def content_hash(messages: Any) -> str:
     return _hex(without_numbers(canonical_json(turns)), 16)
 
 
+@functools.lru_cache(maxsize=1 << 12)  # most rows of a file share theirs
 def attribute_hash(label: str | None, source: str | None, license: str | None, meta: str | None) -> str:
     """4 hex digits of what surrounds the messages."""
     return _hex(without_numbers(canonical_json([label, source, license, meta])), 4)

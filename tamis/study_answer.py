@@ -90,18 +90,18 @@ def answer(table: Sequence[dict[str, Any]], plan: Plan, price: Price | None = No
     components = table[0]["components"]
     whole = next(key for key in scores if key[0] == REFERENCE)
     reference = scores[whole]
-    lenders = [] if plan.proxy else [s for s in scores.values() if s.seeds > 1]
+    lend = {} if plan.proxy else {key: _nearest(key[1], scores) for key in scores}
     if plan.proxy:  # the same rows give the same model: no seed would change it
         reference = Scores(np.repeat(reference.rows, 2, axis=0), by.statistic)
 
     def point(key: tuple[str, int], arm: Scores) -> dict[str, Any]:
         seconds = _mean(arms[key], "train_s")
-        value = contrast([arm], [1], components, span=by.span, borrow=lenders).interval(plan.confidence)
+        found = contrast([arm], [1], components, span=by.span, borrow=_pick(lend, key))
         return {
             "method": key[0],
             "size": key[1],
             "seeds": len(arms[key]),
-            "value": value.as_dict(),
+            "value": found.interval(plan.confidence).as_dict(),
             "tokens": _mean(arms[key], "tokens"),
             "train_s": seconds,
             "evaluate_s": _mean(arms[key], "evaluate_s"),
@@ -114,7 +114,8 @@ def answer(table: Sequence[dict[str, Any]], plan: Plan, price: Price | None = No
         for size in (s for s in plan.sizes if (method, s) in scores):
             arm = scores[method, size]
             weights = [by.sign, -by.sign]
-            loss = contrast([arm, reference], weights, components, span=by.span, borrow=lenders)
+            pair = _pick(lend, (method, size), whole)
+            loss = contrast([arm, reference], weights, components, span=by.span, borrow=pair)
             p_values[size] = loss.p_above(-plan.margin)
             points.append({**point((method, size), arm), "p": p_values[size], **_judged(loss, plan)})
         if not p_values:
@@ -132,7 +133,7 @@ def answer(table: Sequence[dict[str, Any]], plan: Plan, price: Price | None = No
         "proxy": plan.proxy,
         "reference": point(whole, reference),
         "points": points,
-        "choosing": _gains(scores, components, plan, lenders),
+        "choosing": _gains(scores, components, plan, lend),
         "recommended": recommended,
         "verdicts": verdicts,
         "curves": power_law.curves(
@@ -166,15 +167,17 @@ def _judged(loss: Contrast, plan: Plan) -> dict[str, Any]:
 
 
 def _gains(
-    scores: dict[tuple[str, int], Scores], components: Any, plan: Plan, lenders: Sequence[Scores]
+    scores: dict[tuple[str, int], Scores], components: Any, plan: Plan, lend: dict[tuple[str, int], list[Scores]]
 ) -> list[dict[str, Any]]:
     """`cluster` less `random` at every size, with p-values adjusted for all of the sizes."""
-    by, gains = plan.yardstick, []
+    by = plan.yardstick
+    gains: list[dict[str, Any]] = []
     for size in plan.sizes:
         if not {("cluster", size), ("random", size)} <= set(scores):
             continue
         pair = [scores["cluster", size], scores["random", size]]
-        gain = contrast(pair, [by.sign, -by.sign], components, span=by.span, borrow=lenders)
+        both = _pick(lend, ("cluster", size), ("random", size))
+        gain = contrast(pair, [by.sign, -by.sign], components, span=by.span, borrow=both)
         above = gain.p_above(0.0)
         interval = gain.interval(plan.confidence).as_dict()
         gains.append({"size": size, "gain": interval, "p": min(1.0, 2 * min(above, 1 - above))})
@@ -205,6 +208,16 @@ def agreement(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any] | No
         return None
     rho = spearmanr([a[k] for k in common], [b[k] for k in common]).statistic
     return {"spearman": float(rho) if math.isfinite(rho) else None, "points": len(common)}
+
+
+def _nearest(size: int, scores: dict[tuple[str, int], Scores]) -> list[Scores]:
+    """The arms trained more than once whose size is nearest, by ratio: luck shrinks as rows are added."""
+    found = {key: abs(math.log(key[1] / size)) for key, arm in scores.items() if arm.seeds > 1}
+    return [scores[key] for key, far in found.items() if far == min(found.values())]
+
+
+def _pick(lend: dict[tuple[str, int], list[Scores]], *keys: tuple[str, int]) -> list[list[Scores]]:
+    return [lend[key] for key in keys] if lend else []
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:

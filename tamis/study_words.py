@@ -173,8 +173,14 @@ def _missing(point: dict[str, Any], margin: float) -> str:
     if near and need["limited_by"] == "items":
         return "; the loss is about the margin itself, which hardly any number of seeds or items settles"
     ways = [f"{need[kind]:,} {kind}" for kind in ("seeds", "items") if need[kind] is not None]
+    if not ways and need["together"]:
+        seeds, items = need["together"]
+        return (
+            f"; about {seeds:,} seeds and {items:,} items together would settle it, if the truth is as estimated; "
+            "neither alone"
+        )
     if not ways:
-        return "; more seeds or more items alone would not settle it: both are needed"
+        return "; no reasonable number of seeds and items would settle it"
     return f"; about {' or '.join(ways)} would settle it, if the truth is as estimated ({need['limited_by']} limit it)"
 
 

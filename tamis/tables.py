@@ -491,10 +491,12 @@ class _Shards:
         bases = np.array(self.bases)
         order = np.argsort(bases, kind="stable")
         same = np.concatenate([[False], bases[order][1:] == bases[order][:-1]])
-        for run in np.split(order, np.flatnonzero(~same)[1:]):
-            if len(run) > 1:
-                ranked = sorted(run.tolist(), key=lambda i: (self.keys[i] or "", self.values.get(i, ""), i))
-                ordinals[ranked] = np.arange(len(run))
+        edges = np.append(np.flatnonzero(~same), self.rows)
+        several = np.flatnonzero(np.diff(edges) > 1)
+        for start, stop in zip(edges[several].tolist(), edges[several + 1].tolist(), strict=True):
+            run = order[start:stop].tolist()
+            ranked = sorted(run, key=lambda i: (self.keys[i] or "", self.values.get(i, ""), i))
+            ordinals[ranked] = np.arange(len(run))
         return ordinals
 
 

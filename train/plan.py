@@ -17,12 +17,15 @@ from tamis.models import Quantisation, quantisation_of
 from tamis.recipe import Train
 from tamis.train.census import Census, Matrix, llama
 from tamis.train.census import census as census_of
+from tamis.train.fertility import FOREIGN
 
 RANKS = (8, 16, 32, 64, 128, 256)  # of those vLLM serves; below 8 nothing is saved worth having
 BATCHES = (16, 8, 4)  # LoRA pays more for large batches than full tuning: stay under 32 (LoRA Without Regret)
 # Shorter runs end before they have learnt: on 300 rows of CLINC150 at a rate of 5e-4, 57 steps reached an accuracy of
 # 0.80 and 114 steps 0.93 (3 epochs each, 30 intents, 240 test items, SmolLM2-135M).
 ENOUGH_STEPS = 100
+USABLE = 0.8  # of the free memory
+LARGE_ADAPTER = 0.25  # of the linear layers' parameters: a rank that saves little
 FRAGMENTATION = 1.05
 # Context and libraries. CPU: 0.53 GB of libraries, the rest oneDNN's kernels (SmolLM2-135M, bf16, 2.13 GB in all)
 FIXED = {"cuda": 1.2e9, "cpu": 0.9e9}
@@ -332,6 +335,7 @@ def make_plan(
     *,
     shared: int = 0,
     held_out: int = 0,
+    tokens_per_word: float | None = None,
 ) -> Plan:
     """Decide everything the recipe leaves open.
 
@@ -343,6 +347,7 @@ def make_plan(
         hardware: from `probe`.
         shared: leading tokens that all rows have in common.
         held_out: rows beside these that are kept for early stopping.
+        tokens_per_word: of the rows, from `fertility.tokens_per_word`; None if it is not known.
 
     Raises:
         DoesNotFit: even the smallest plan needs more memory than there is.
@@ -354,6 +359,8 @@ def make_plan(
         choices.append(Choice(name, given if asked else value, "as the recipe says" if asked else why))
         return choices[-1].value
 
+    whole = _full_tuning(shape, max(lengths), hardware)
+    choices.append(Choice("method", train.method, _why_method(train.method, whole, hardware)))
     quantisation = quantisation_of(train)
     choices.append(Choice("quantisation", quantisation, _why_quantisation(train, shape, hardware)))
     choices.append(Choice("compute", hardware.compute, _why_compute(hardware)))
@@ -442,7 +449,7 @@ def make_plan(
         choices=tuple(choices),
         parts=parts,
         hardware=hardware,
-        warnings=tuple(_warnings(shape, r, loss_tokens)),
+        warnings=tuple(_warnings(shape, r, loss_tokens, whole, hardware, tokens_per_word)),
         held_out=held_out,
         evaluate_every=every,
     )
@@ -457,7 +464,7 @@ def _fit(
     needs: Callable[[int, bool], Memory], batch: int, hardware: Hardware, wanted: bool | Literal["auto"]
 ) -> tuple[int, bool, Memory]:
     """The largest micro-batch that divides the batch and fits, without checkpointing if that is left to us."""
-    budget = 0.8 * hardware.memory
+    budget = USABLE * hardware.memory
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0]
     modes = [False, True] if wanted == "auto" else [wanted]
     for checkpointing in modes:
@@ -564,13 +571,52 @@ def _why_packing(gain: float, shared: int, dropout: float) -> str:
     return f"off: rows are long, one mask over all of them would cost {1 / gain:.1f} times as much as padding"
 
 
-def _warnings(shape: Shape, r: int | None, loss_tokens: int) -> list[str]:
-    """What a user should hear before the run."""
-    found = []
-    if r is not None and shape.lora(r) < loss_tokens:
+def _full_tuning(shape: Shape, longest: int, hardware: Hardware) -> float:
+    """Bytes that training all weights would need, a row at a time and with checkpointing."""
+    tokens = min(longest, shape.context, CONTEXT_CAP)
+    return memory(
+        shape,
+        quantisation="none",
+        r=None,
+        tokens=tokens,
+        labelled=tokens,
+        checkpointing=True,
+        compute=hardware.compute,
+        device=hardware.device,
+        optim=_optimizer("full", hardware)[0],
+    ).total
+
+
+def _why_method(method: str, whole: float, hardware: Hardware) -> str:
+    if method == "full":
+        return "as the recipe says: all weights are trained"
+    need = f"all weights would need {whole / 1e9:.1f} GB of {hardware.memory / 1e9:.0f} GB"
+    if whole > USABLE * hardware.memory:
+        return f"as the recipe says; training {need}"
+    return f"as the recipe says; this model is small enough for method: full too, training {need}"
+
+
+def _warnings(
+    shape: Shape, r: int | None, loss_tokens: int, whole: float, hardware: Hardware, tokens_per_word: float | None
+) -> list[str]:
+    """Where LoRA is the wrong tool: what a user should hear before the run."""
+    if r is None:
+        return []
+    found, adapter = [], shape.lora(r)
+    if adapter < loss_tokens:
         found.append(
-            f"{loss_tokens:,} trained tokens are more than LoRA's {shape.lora(r):,} parameters can hold; "
+            f"{loss_tokens:,} trained tokens are more than LoRA's {adapter:,} parameters can hold; "
             "consider method: full"
+        )
+    if adapter > LARGE_ADAPTER * shape.linear and whole <= USABLE * hardware.memory:
+        found.append(
+            f"LoRA of rank {r} trains {adapter:,} parameters beside {shape.linear:,}, and this model is small enough "
+            f"to train them all, in {whole / 1e9:.1f} GB; consider method: full"
+        )
+    if tokens_per_word is not None and tokens_per_word > FOREIGN:
+        found.append(
+            f"the rows take {tokens_per_word:.1f} tokens a word, a language that this base has in pieces (its own "
+            "takes 1 to 2); LoRA teaches a task, not a language: consider a base made for it"
         )
     return found
 

@@ -25,6 +25,7 @@ from tamis.record import canonical_json
 from tamis.run import Progress, Run, Stage, fingerprint
 from tamis.schema import TOKENS, read_json, write_json, write_parquet
 from tamis.spans import Turns, stop_token_ids
+from tamis.train.fertility import tokens_per_word
 from tamis.train.labels import Row, label_rows
 from tamis.train.packing import shared_prefix
 from tamis.train.plan import Choice, Hardware, Memory, Plan, Shape, make_plan, probe, shape_of
@@ -214,6 +215,7 @@ def _label_and_plan(
         hardware,
         shared=_shared(usable),
         held_out=sum(row.dropped == HELD_OUT for row in whole),
+        tokens_per_word=tokens_per_word(load_tokenizer(model), conversations),
     )
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *_answers_cut_off(recipe, conversations, whole)))
     require_servable(recipe.train.serve, _adapter_config(recipe, plan), model.path)

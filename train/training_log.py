@@ -26,6 +26,7 @@ class Log:
         self._device, self._utilisation = device, utilisation
         self._fresh = self._computed = self._labelled = 0
         self._clock = time.monotonic()
+        self._seconds, self._done = 0.0, 0  # of this process: a resumed one must not count its predecessor's
         self._held_out: float | None = None
         lines = [line for line in _read_lines(path) if line["step"] <= upto]
         self.tokens = sum(line["tokens"] for line in lines)
@@ -50,10 +51,11 @@ class Log:
         """Step and held-out loss of an interrupted training, as far as they will not be repeated."""
         return self._measurements
 
-    def write(self, step: int, epoch: float, logs: dict[str, float]) -> None:
-        """Write the line of a finished step."""
+    def write(self, step: int, steps: int, epoch: float, logs: dict[str, float]) -> None:
+        """Write the line of a finished step, of so many in all."""
         now = time.monotonic()
         seconds, self._clock = max(now - self._clock, 1e-9), now
+        self._seconds, self._done = self._seconds + seconds, self._done + 1
         line = {
             "step": step,
             "epoch": round(epoch, 4),
@@ -63,6 +65,7 @@ class Log:
             "tokens": self._fresh,
             "seconds": round(seconds, 3),
             "tokens_per_second": round(self._fresh / seconds, 1),
+            "eta_s": round((steps - step) * self._seconds / self._done, 1),
             "peak_mb": round(device_peak_mb(self._device)),
         }
         if self._utilisation is not None:
@@ -86,7 +89,7 @@ class Log:
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if logs and "loss" in logs:
-                    log.write(state.global_step, state.epoch or 0.0, logs)
+                    log.write(state.global_step, state.max_steps, state.epoch or 0.0, logs)
 
         return Write()
 

@@ -242,7 +242,9 @@ def plain_speed(part: Part, options: argparse.Namespace, rows: list[Any], plan: 
     """Tokens a second of the plain script, its first step left out as ours is; None where it fails, with the reason."""
     folder = options.scratch / "plain"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [{"input_ids": r.input_ids, "completion_mask": [int(x >= 0) for x in r.labels]} for r in rows]
+    # TRL takes `completion_mask` from finished rows only where `completion_only_loss` is set: without a word it would
+    # train on the prompts too
+    lines = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     four_bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     lora = {"r": plan.r, "lora_alpha": plan.alpha, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}

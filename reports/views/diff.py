@@ -131,10 +131,10 @@ try:
     if side := section(fates(result), "fates", clickable=True):
         st.query_params["kept_in"], st.query_params["reason"] = side, ""
     left, right = st.columns(2)
-    for column, side, other, reasons in ((left, "a", "b", result.only_a), (right, "b", "a", result.only_b)):
+    for column, here, there, reasons in ((left, "a", "b", result.only_a), (right, "b", "a", result.only_b)):
         with column:
-            if picked := losses(side, other, reasons):
-                st.query_params["kept_in"], st.query_params["reason"] = side, picked
+            if picked := losses(here, there, reasons):
+                st.query_params["kept_in"], st.query_params["reason"] = here, picked
     side = st.query_params.get("kept_in") or ""
     asked = {"a": result.only_a, "b": result.only_b}.get(side)
     reason = st.query_params.get("reason") or None

@@ -93,6 +93,25 @@ def test_a_typo_is_what_a_hand_does(left, right, same):
 
 
 @pytest.mark.parametrize(
+    ("slip", "word", "times", "same"),
+    [
+        ("delievry", "delivery", 1000, True),  # exchanged
+        ("delievry", "delivery", 990, False),  # the word is not frequent enough beside it
+        ("delivry", "delivery", 1000, False),  # lost: too often another word ("though" and "through")
+        ("motning", "morning", 1000, False),  # the key beside
+        ("cpus", "cups", 1000, False),  # short
+        ("Delievry", "delivery", 1000, False),  # a name
+    ],
+)
+def test_a_slip_that_recurs_is_told_by_how_much_rarer_it_is(slip, word, times, same):
+    """In a million rows the same slip happens several times; the more rows, the fewer near copies fell."""
+    left, right = (f"we asked where the {w} is for the third time this week" for w in (slip, word))
+    guard = Guard([left, right, *[f"a {slip} again"] * 4, *[f"the {word} of today"] * (times - 1)])
+
+    assert guard.same(left, right) is guard.same(right, left) is same
+
+
+@pytest.mark.parametrize(
     ("left", "right", "same"),
     [
         ("Good morning, wake me at six", "Wake me at six", True),

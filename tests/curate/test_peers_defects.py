@@ -46,12 +46,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis import schema
 from tamis.curate import deduplicate, near, sample, similar
 from tamis.curate.pipeline import curate
+from tamis.errors import UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
 
@@ -183,3 +185,41 @@ def test_every_test_named_above_is_there():
     here = Path(__file__).parent
     for file, name in re.findall(r"(test_\w+)\.(test_\w+)", __doc__):
         assert f"def {name}(" in (here / f"{file}.py").read_text(encoding="utf-8"), f"{file}.{name}"
+
+
+GREETING = "Hello and welcome to the help desk of Blue Lamp, I am your assistant. How can I help you today?"
+
+
+def chat(key, *said):
+    roles = ("assistant", "user")
+    turns = [{"role": roles[i % 2], "content": text} for i, text in enumerate((GREETING, *said))]
+    return {"id": key, "messages": [*turns, {"role": "assistant", "content": "Let me see."}]}
+
+
+def test_a_turn_that_all_chats_share_is_no_leak(tmp_path):
+    """Peers' n-gram rules count it: here it has 20 of an item's 30 words."""
+    asked = ["my parcel has not come since Monday", "the tap in the kitchen drips all night",
+             "which of the two beds is wider", "cancel the chair that I ordered"]  # fmt: skip
+    others = ["the lamp flickers when it rains", "is the shop open on Sunday", "the invoice names a wrong street"]
+    items = [chat(f"e{i}", text) for i, text in enumerate(asked)]
+    rows = [chat(f"o{i}", text) for i, text in enumerate(others)]
+    rows += [chat("leak", f"{asked[1]} and I cannot sleep"), chat("copy", asked[0])]
+
+    _, fates = made(tmp_path, rows, items)
+
+    assert {k: r["reason"] for k, r in fates.items() if r["stage"] == "decontaminate"} == {
+        "leak": "leak_ngram",
+        "copy": "leak_exact",
+    }
+
+
+def test_where_nothing_is_left_it_says_what_took_the_rows(tmp_path):
+    rows = [
+        {"id": f"r{i}", "prompt": f"where is parcel number {i} of {i + 7}", "completion": "track"} for i in range(5)
+    ]
+    with pytest.raises(UserError) as raised:
+        made(tmp_path, rows, rows, select={"size": 2})
+
+    assert "no row is left to select from" in str(raised.value)
+    assert "5 fell as leak_exact (decontaminate)" in str(raised.value)
+    assert "eval" in str(raised.value.hint)

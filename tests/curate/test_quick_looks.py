@@ -128,11 +128,25 @@ def test_most_rows_need_no_second_look() -> None:
     assert signs.suspects(column, column, Rules(echo=False)).mean() < 0.4
 
 
-@given(st.lists(texts, min_size=1, max_size=5), st.integers(0, 4))
-def test_a_run_of_four_is_never_missed_by_columns(found: list[str], skipped: int) -> None:
-    column = pa.array(found, pa.large_string())[skipped:]
+runs = st.builds(str.__mul__, st.sampled_from("aé中𝄞= \n\x00"), st.sampled_from([3, 4, 29, 30, 31]))
 
-    assert all(may or not rules.has_run(t, 4) for may, t in zip(signs.may_run(column), found[skipped:], strict=True))
+
+@given(
+    st.lists(texts | st.lists(runs | texts, max_size=4).map("".join), max_size=5),
+    st.integers(0, 4),
+    st.sampled_from([4, 30]),
+)
+def test_a_run_is_never_missed_by_columns(found: list[str], skipped: int, length: int) -> None:
+    column = pa.array(found, pa.large_string())[skipped:]
+    may = signs.may_run(column, length).tolist()
+
+    assert all(m or not rules.has_run(t, length) for m, t in zip(may, found[skipped:], strict=True))
+
+
+def test_three_signs_or_white_space_are_no_run_of_four() -> None:
+    column = pa.array(["aaa", "    ", "\n\n\n\n", "中中中", "été", "", "aaaa", "中中中中"], pa.large_string())
+
+    assert signs.may_run(column, 4).tolist() == [False] * 6 + [True] * 2
 
 
 @given(st.text("ab_1'-’ .é", max_size=30))

@@ -17,7 +17,7 @@ from tamis.recipe import Recipe
 from tests.curate import desks
 from tests.tamis.calling import tamis
 
-ITEMS = 40
+ITEMS = 20
 
 
 class Room(desks.Desk):
@@ -84,7 +84,7 @@ def values():
 BETTER = {"id": "preferred", "metric": "judge.win_rate", "require": "lower > 0.5"}
 
 
-def people(agree, count=60):
+def people(agree, count=30):
     """Compared pairs; `agree` of them as the fair judge would say."""
     rows = []
     for i in range(count):
@@ -134,9 +134,9 @@ def test_people_are_offered_pairs_that_do_not_tell_whose_answer_is_whose(room):
     [
         ("fair", None, {}, 4, "not calibrated"),
         ("fair", None, {"uncalibrated": True}, 0, "PASS"),
-        ("fair", 60, {}, 0, "PASS"),
-        ("fair", 30, {}, 4, "agree too little"),
-        ("vain", 60, {}, 4, "agree too little"),
+        ("fair", 30, {}, 0, "PASS"),
+        ("fair", 15, {}, 4, "agree too little"),
+        ("vain", 30, {}, 4, "agree too little"),
         ("vain", None, {"uncalibrated": True}, 1, "FAIL"),
         ("chatty", None, {"uncalibrated": True}, 4, "no reply of the judge could be read"),
     ],

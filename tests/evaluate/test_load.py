@@ -1,5 +1,6 @@
 """Endpoints under load, with real requests to servers on loopback."""
 
+import contextlib
 import json
 import math
 import statistics
@@ -22,7 +23,6 @@ from tamis.evaluate.measure import absolute
 from tamis.evaluate.metrics import durations
 from tamis.recipe import Load, Recipe
 from tests.evaluate.loaded_server import serving
-from tests.evaluate.wiretap import tapped
 from tests.tamis.calling import tamis
 
 ASKED = [{"role": "user", "content": "where is my order?"}]
@@ -221,10 +221,12 @@ def test_a_load_is_measured_gated_and_not_measured_again(measured, monkeypatch):
     assert not list(evidence.folder.glob("load*"))
 
 
-@pytest.mark.slow  # half a minute: 200 requests after GuideLLM's own server has started
-def test_guidellm_measures_its_own_servers_delays(measured, tmp_path):
+@contextlib.contextmanager
+def mocked(tmp_path, **delays):
+    """GuideLLM's own mock server."""
     command = [sys.executable, str(Path(__file__).with_name("mock_guidellm.py")), "mock-server", "--host", "127.0.0.1"]
-    command += ["--port", "18427", "--model", "m", "--ttft-ms", "60", "--itl-ms", "10", "--output-tokens", "12"]
+    command += ["--port", "18427", "--model", "m", "--output-tokens", str(delays["tokens"])]
+    command += ["--ttft-ms", str(delays["ttft_ms"]), "--itl-ms", str(delays["itl_ms"])]
     with (tmp_path / "mock.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             for _ in range(120):
@@ -233,19 +235,25 @@ def test_guidellm_measures_its_own_servers_delays(measured, tmp_path):
                     break
                 except OSError:
                     time.sleep(0.5)
-            with tapped(18427) as (url, seen):
-                evidence, _ = measured(url, concurrent=[1], requests=200)
+            yield "http://127.0.0.1:18427/v1"
         finally:
             server.terminate()
+
+
+@pytest.mark.slow  # half a minute each: 200 requests one after the other
+@pytest.mark.parametrize("server", ["ours", "guidellm"])
+def test_a_servers_delays_are_measured_to_two_milliseconds(measured, tmp_path, server):
+    """What the client and the server's own work add to the delays; benchmarks/timing.md says whose is how much."""
+    delays = {"ttft_ms": 60, "itl_ms": 10, "tokens": 12}
+    with serving(**delays) if server == "ours" else mocked(tmp_path, **delays) as url:
+        evidence, _ = measured(url, concurrent=[1], requests=200)
     (found,) = levels.levels_of(evidence)
     first, each = durations(found.requests, "ttft"), durations(found.requests, "tpot")
+    print(f"{server}: TTFT {np.median(first):.2f} ms, TPOT {np.median(each):.2f} ms, {len(first)} requests")
+
     assert len(first) >= 195
-    # what was configured; and what passed on the wire, whatever the server made of it
     assert np.median(first) == pytest.approx(60, abs=2)
     assert np.median(each) == pytest.approx(10, abs=2)
-    wire = seen[-200:]
-    assert np.median(first) == pytest.approx(1e3 * np.median([s["first"] - s["arrived"] for s in wire]), abs=2)
-    assert np.median(each) == pytest.approx(1e3 * np.median([s["last"] - s["first"] for s in wire]) / 11, abs=2)
 
 
 @pytest.mark.slow  # GuideLLM twice

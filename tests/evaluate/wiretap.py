@@ -28,7 +28,8 @@ class Tap:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.port)
         seen: dict[str, float] = {}
-        await asyncio.gather(self.up(reader, back, seen), self.down(there, writer, seen))
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(self.up(reader, back, seen), self.down(there, writer, seen))
 
     async def up(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter, seen: dict[str, float]) -> None:
         while data := await reader.read(65536):

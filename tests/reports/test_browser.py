@@ -258,9 +258,12 @@ def test_no_page_asks_anybody_else_or_writes_an_error_to_the_console(driver, add
     until(driver, lambda: driver.find_elements("css selector", "h1") or in_sections(driver, "h1"), "the title")
     for theme in ("light", "dark"):
         lit(driver, theme)
-        time.sleep(1)  # Streamlit draws the page again in the other theme
-        settled(driver)
-        assert driver.execute_script(FAINT, 1) == [], theme
+        end = time.monotonic() + 15  # Streamlit draws the page again in the other theme
+        while (faint := driver.execute_script(FAINT, 1)) and time.monotonic() < end:
+            time.sleep(0.3)
+        assert faint == [], theme
+        ground = driver.execute_script("return getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (theme == "light")
     assert not driver.find_elements("css selector", "[data-testid=stException]")
     assert not asked_elsewhere(driver)
     # a page opened by its address asks for health and settings below that address first, and finds none: Streamlit's
@@ -291,9 +294,9 @@ def test_every_text_of_the_report_stands_out_and_everything_is_reached_by_the_ke
     assert driver.execute_script(FAINT, 0), "a faint text would be found"
     driver.get(f"file://{file}")
     wanted = driver.execute_script("return document.querySelectorAll('summary, .scroll').length")
-    reached, body = set(), driver.find_element("tag name", "body")
+    reached = set()
     for _ in range(wanted + 5):
-        body.send_keys("\ue004")
+        driver.switch_to.active_element.send_keys("\ue004")
         here = driver.execute_script(
             "const e = document.activeElement; return e === document.body ? null : "
             "[[...document.querySelectorAll('*')].indexOf(e), e.localName, getComputedStyle(e).outlineStyle]"

@@ -122,6 +122,18 @@ def mislabelled(tmp_path, monkeypatch) -> Run:
     return curate(tmp_path)
 
 
+def test_of_many_suspected_labels_the_worst_come_first_and_all_are_counted(copy):
+    ids = pq.read_table(copy.curate / "ledger.parquet", columns=["id"])["id"].to_pylist()[: MOST + 50]
+    margins = [0.3 + 0.001 * (i * 7 % len(ids)) for i in range(len(ids))]
+    table = pa.table([ids, ["a"] * len(ids), ["b"] * len(ids), margins], schema=schema.SUSPECTS)
+    schema.write_parquet(copy.curate / "suspects.parquet", table)
+    found = queue(copy, "labels", load(copy).funnel)
+    assert found.total == len(ids)
+    worst = sorted(zip(margins, ids, strict=True), reverse=True)[:MOST]
+    assert [i.id for i in found.items] == [id_ for _, id_ in worst]
+    assert found.items[0].why == f"b leads by {worst[0][0]:.2f}"
+
+
 def test_a_suspected_label_comes_with_the_likelier_one_which_a_click_takes(monkeypatch, mislabelled, tmp_path):
     found = queue(mislabelled, "labels", load(mislabelled).funnel)
     assert [(i.row["key"], i.row["label"], i.likelier) for i in found.items] == [("r7", "parcel", "card")]

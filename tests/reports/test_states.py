@@ -20,6 +20,8 @@ NOTHING = {
     "compare": "There is no comparison yet",
     "examples": "There are no answers to look at yet",
     "slices": "There are no answers to count yet",
+    "study": "No study has been made",
+    "choose": "No base was chosen",
 }
 
 
@@ -179,6 +181,7 @@ def map_header(app) -> dict[str, Any]:
 EXPECTED = {
     "overview": overview, "compare": compare, "examples": examples, "slices": slices, "curation": curation,
     "review": review, "diff": diff, "training": training, "runs": runs, "method": method,
+    "study": lambda raw: [NOTHING["study"]], "choose": lambda raw: [NOTHING["choose"]],
 }  # fmt: skip
 
 

@@ -203,3 +203,17 @@ def test_a_run_that_was_only_curated_is_not_called_stopped(build, tmp_path):
     assert view.state == "partial"
     assert view.headline == "No verdict yet"
     assert {p.severity for p in view.problems} == {"missing"}
+
+
+def test_the_held_out_loss_and_mfu_of_a_training_have_curves(copy):
+    """They stand in the log under the names that training gives them."""
+    from tamis.reports.folder import Folder
+    from tamis.reports.training_view import training_view
+
+    lines = [{"step": n, "loss": 2.0, "held_out_loss": 3.0 - n, "mfu": 0.4} for n in (1, 2)]
+    (copy.train("chosen") / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    curves = training_view(Folder(copy), "chosen").curves
+
+    assert curves["evaluation loss"] == [(1.0, 2.0), (2.0, 1.0)]
+    assert curves["MFU"] == [(1.0, 0.4), (2.0, 0.4)]

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
 
 from tamis import choose
 from tamis.curate.pipeline import stage_of
-from tamis.errors import DataError, EvidenceError, RecipeError, UserError
+from tamis.errors import DataError, EvidenceError, RecipeError, StageFailed, UserError
 from tamis.recipe import Recipe
 from tamis.run import Run
 from tests.conftest import build_llama
@@ -247,12 +248,32 @@ def test_answers_of_an_endpoint_that_changed_while_it_was_asked_are_thrown_away(
     assert row(choose.choose(run, recipe, quiet=True), "api")["items"] == 24
 
 
-def test_an_endpoint_is_asked_for_a_model_that_it_serves(fresh, server):
+def test_an_endpoint_that_does_not_serve_the_model_says_so(fresh, server):
     run, recipe = fresh
     api = {"name": "api", "endpoint": server.url, "model": "shopp"}
-    with pytest.raises(UserError, match="api does not serve 'shopp'") as error:
+    with pytest.raises(StageFailed, match="the candidate api:") as error:
         choose.choose(run, recipe.changed({"choose.candidates": [api]}), quiet=True)
-    assert "did you mean 'shop'?" in str(error.value)
+    assert "it serves shop" in str(error.value)
+    found = choose.choose(run, recipe.changed({"choose.candidates": [api | {"model": "shop"}]}), quiet=True)
+    assert row(found, "api")["value"]["value"] == 1.0
+
+
+def test_of_an_endpoint_with_several_models_one_must_be_named(fresh, server):
+    run, recipe = fresh
+    both = recipe.changed({"choose.candidates": [{"name": "api", "endpoint": server.url}]})
+    several = mock.patch("tamis.endpoint.models_of", return_value=["shop", "desk"])
+    with several, pytest.raises(UserError, match=r"which model of api\?") as error:
+        choose.choose(run, both, quiet=True)
+    assert "it serves shop, desk" in str(error.value)
+
+
+def test_an_endpoint_need_not_list_the_model_that_it_serves(fresh, server):
+    """As `transformers serve` does, which lists what is in the cache and serves a folder."""
+    run, recipe = fresh
+    api = {"name": "api", "endpoint": server.url, "model": "shop"}
+    with mock.patch("tamis.endpoint.models_of", return_value=["something/else"]):
+        found = choose.choose(run, recipe.changed({"choose.candidates": [api]}), quiet=True)
+    assert row(found, "api")["value"]["value"] == 1.0
 
 
 def test_no_row_leaves_the_machine_without_consent(fresh):
@@ -280,7 +301,7 @@ def test_too_few_items_are_told_before_anything_is_asked(fresh):
         ({"metric": "perplexity"}, "every tokenizer cuts another number of tokens"),
         ({"rounds": [64, 16]}, "rounds are rising numbers"),
         ({"rounds": []}, "rounds are rising numbers"),
-        ({"candidates": [{"name": "a", "adapter": "x"}]}, "is an adapter, not a base"),
+        ({"candidates": [{"name": "a", "adapter": "x", "prompt": "plain"}]}, "is an adapter, not a base"),
         ({"candidates": [{"name": "a", "model": "x"}, {"name": "a", "model": "y"}]}, "named twice"),
     ],
 )

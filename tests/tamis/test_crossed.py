@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamis.crossed import Scores, contrast, fixed_sequence, needed
+from tamis.crossed import Contrast, Scores, contrast, fixed_sequence, needed
 
 
 def trainings(rng, seeds, items, *, mean=0.0, seed_sd=0.0, item=None, rest_sd=1.0):
@@ -71,6 +71,10 @@ def test_an_arm_trained_once_borrows_the_seed_variance_of_the_others():
     assert 0.925 <= hits / runs <= 0.985
     with pytest.raises(ValueError, match="trained twice"):
         contrast([once, once], [1, -1])
+    lent = contrast([once, once], [1, -1], borrow=[[many], [many]])
+    assert lent.seeds > 0
+    with pytest.raises(ValueError, match="trained twice"):
+        contrast([once, once], [1, -1], borrow=[[many], [once]])
 
 
 def test_near_duplicates_count_once():
@@ -132,6 +136,23 @@ def test_what_is_missing_is_seeds_where_seeds_disagree_and_items_where_they_do_n
     assert needed(wild, wild.value - 0.3).seeds > 5
     assert needed(calm, calm.value - 0.1).limited_by == "items"
     assert needed(calm, calm.value - 0.1).items > 200
+
+
+def test_where_neither_seeds_nor_items_alone_would_settle_it_both_are_asked_for():
+    found = Contrast(0.0, items=1.0, seeds=1.0, rest=0.0, freedom=10.0, clusters=100, trained=(5, 7))
+    asked = needed(found, -2.0)
+    assert (asked.seeds, asked.items) == (None, None)
+    seeds, items = asked.together
+    assert found.projected(seeds=seeds / 7, items=items / 100) <= 2.0 / 2.8
+    assert found.projected(seeds=0.8 * seeds / 7, items=0.8 * items / 100) > 2.0 / 2.8  # and hardly more than needed
+
+
+def test_with_two_seeds_the_few_degrees_of_freedom_are_what_is_missing_and_more_than_there_are_is_asked_for():
+    found = Contrast(-0.10, items=1e-5, seeds=1e-4, rest=0.0, freedom=1.2, clusters=300, trained=(2, 1))
+    assert found.interval().upper > -0.04  # open, although the estimate is six standard errors away
+    asked = needed(found, -0.04)
+    assert 3 <= asked.seeds <= 10
+    assert asked.items is None
 
 
 def test_with_as_many_seeds_as_it_asks_for_the_question_is_settled():

@@ -12,7 +12,7 @@ from tamis.cli import app
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 # Named in a decision as what a later version will have; a user is never told to type them.
-LATER = {"choose"}
+LATER: set[str] = set()
 
 COMMAND = re.compile(r"^\$ (tamis .+?)(?:\s{2,}#.*)?$|`(tamis [a-z][^`]*)`", re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -1,6 +1,9 @@
 """Each line of `tamis doctor`: right where things are well, and with the command that mends where they are not."""
 
 import importlib.metadata
+import importlib.util
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,3 +78,31 @@ def test_offline_is_said(monkeypatch):
     assert "packaged models only" in doctor.check_network().found
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert "downloaded" in doctor.check_network().found
+
+
+def test_an_engine_that_does_not_load_or_cannot_count_is_broken(monkeypatch):
+    monkeypatch.setitem(sys.modules, "daft", None)
+    check = doctor.check_engine()
+    assert (check.state, check.mend) == ("broken", "pip install --force-reinstall daft")
+    assert check.found.startswith("daft fails")
+
+
+def test_a_folder_that_hides_the_package_evaluate_is_broken(monkeypatch):
+    """A folder without a file of its own is a package without an origin."""
+    spec = importlib.util.spec_from_loader("evaluate", None, is_package=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    check = doctor.check_name()
+    assert (check.state, check.mend) == ("broken", "pip install evaluate")
+
+
+def test_without_torch_the_gpu_is_unknown_and_torch_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check = doctor.check_gpu()
+    assert (check.state, check.mend) == ("absent", "pip install 'tamis[train]'")
+
+
+def test_a_full_disk_is_said_with_where_to_go(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**8))
+    check = doctor.check_disk(tmp_path)
+    assert check.state == "absent"
+    assert "--run A-FOLDER-WITH-ROOM" in check.mend

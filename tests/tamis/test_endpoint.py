@@ -6,6 +6,7 @@ import json
 import statistics
 import threading
 import time
+import types
 
 import pytest
 
@@ -129,6 +130,20 @@ def test_times_are_those_of_content_not_of_the_first_event(server):
     between = statistics.median(d.last_s - d.first_s for d in done)
     assert 0.05 <= first < 0.08
     assert between == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_time_that_parsing_takes_is_not_the_servers(server, monkeypatch):
+    def slow(data):
+        time.sleep(0.06)
+        return json.loads(data)
+
+    monkeypatch.setattr(wire, "json", types.SimpleNamespace(loads=slow, dumps=json.dumps))
+    server.script = lambda h, n: h.stream(0.05, event("a"), 0.3, event("b"), event(finish="stop"))
+
+    done = ask(server, 3, concurrency=1)
+
+    assert statistics.median(d.first_s - d.sent_s for d in done) == pytest.approx(0.05, abs=0.02)
+    assert statistics.median(d.last_s - d.first_s for d in done) == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_server_that_does_not_stream_is_understood(server):

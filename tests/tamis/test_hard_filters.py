@@ -161,6 +161,7 @@ def test_the_catalogues_sizes_make_the_number_of_parameters_that_it_states():
         assert facts.license
 
 
+@pytest.mark.slow  # unpacks the packaged model, where no test did before
 def test_the_packaged_models_sizes_in_the_catalogue_are_those_of_its_configuration():
     from tamis.models import PACKAGED, at_hand
     from tamis.train.plan import shape_of

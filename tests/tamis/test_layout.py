@@ -24,6 +24,9 @@ ON_TOP = {
     "traffic",
     "choose",
     "choose_facts",
+    "choose_answer",
+    "choose_evidence",
+    "choose_words",
 }
 
 

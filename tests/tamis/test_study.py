@@ -281,6 +281,16 @@ def test_an_arm_that_was_trained_once_borrows_its_luck_and_missing_sizes_are_lef
     assert {p["size"] for p in found["points"]} == {100}
 
 
+def test_the_luck_that_is_borrowed_is_that_of_the_nearest_size():
+    """Few rows make wild models: an arm of all rows must not be taken to be as wild as they are."""
+    rows = made({("random", 100): 0.5}, spread=0.2) + made({("random", 800): 0.8}, spread=0.01)
+    whole = made({("all", 999): 0.8}, seeds=1)
+    wide = answer(made({("random", 100): 0.5}, spread=0.2) + whole, Plan(0.05, [100], ["random"]))
+    near = answer(rows + whole, Plan(0.05, [100, 800], ["random"]))
+    widths = [f["reference"]["value"]["upper"] - f["reference"]["value"]["lower"] for f in (near, wide)]
+    assert widths[0] < 0.12 < widths[1]
+
+
 def test_the_proxy_and_training_are_held_against_each_other_by_rank():
     truth = {
         ("cluster", 100): 0.7,
@@ -334,6 +344,8 @@ def test_a_task_of_texts_has_a_proxy_in_bits_per_byte_and_more_rows_help_it(tmp_
 
     with pytest.raises(UserError, match="answers in bits per byte"):
         study(run, recipe.changed({"study.metric": "rouge_l"}), proxy=True, even_so=True, quiet=True)
+    with pytest.raises(UserError, match=r"3 independent items are too few .* about 111 are"):
+        study(run, recipe.changed({"study.metric": "rouge_l", "study.margin": 0.04}), quiet=True)
     found = study(run, recipe, proxy=True, quiet=True)
 
     values = {p["size"]: p["value"]["value"] for p in [*found["points"], found["reference"]]}

@@ -9,7 +9,7 @@ import pytest
 
 from tamis.errors import RecipeError
 from tamis.recipe import Train
-from tamis.train.plan import Hardware, Shape, make_plan, memory, packing_gain, shape_of, steps_of
+from tamis.train.plan import Hardware, Plan, Shape, make_plan, memory, packing_gain, shape_of, steps_of
 
 LLAMA_8B = Shape(4096, 14336, 32, 32, 8, 128, 128256, False, 131072, "llama")
 SMOL = Shape(576, 1536, 30, 9, 3, 64, 49152, True, 8192, "llama")
@@ -73,6 +73,39 @@ def test_more_tokens_than_lora_can_hold_is_a_warning() -> None:
 
     assert "consider method: full" in plan.warnings[0]
     assert not make_plan(Train(), SMOL, [50] * 300, 1500, CPU).warnings
+
+
+def test_a_rank_that_trains_nearly_all_of_a_small_model_is_a_warning() -> None:
+    (warning,) = make_plan(Train(r=128), SMOL, [50] * 300, 1500, CPU).warnings
+
+    assert "small enough to train them all" in warning
+    tight = dataclasses.replace(CPU, memory=3 * 10**9)
+    assert not make_plan(Train(r=128), SMOL, [50] * 300, 1500, tight).warnings
+    assert not make_plan(Train(r=64), SMOL, [50] * 300, 1500, CPU).warnings
+    assert not make_plan(Train(method="full"), SMOL, [50] * 300, 1500, CPU).warnings
+
+
+def test_a_language_in_pieces_is_a_warning() -> None:
+    (warning,) = make_plan(Train(), SMOL, [50] * 300, 1500, CPU, tokens_per_word=3.1).warnings
+
+    assert "3.1 tokens a word" in warning
+    assert not make_plan(Train(), SMOL, [50] * 300, 1500, CPU, tokens_per_word=1.8).warnings
+    assert not make_plan(Train(method="full"), SMOL, [50] * 300, 1500, CPU, tokens_per_word=3.1).warnings
+
+
+def why(plan: Plan, name: str) -> str:
+    return next(choice.why for choice in plan.choices if choice.name == name)
+
+
+def test_the_plan_says_when_all_weights_could_be_trained_and_when_4_bits_gain_nothing() -> None:
+    small = make_plan(Train(), SMOL, [50] * 300, 1500, CPU)
+    large = make_plan(Train(), LLAMA_8B, [2000] * 500, 400_000, GPU)
+
+    assert "small enough for method: full" in why(small, "method")
+    assert "method: lora would do without rounding it" in why(small, "quantisation")
+    assert "would need" in why(large, "method")
+    assert "small enough" not in why(large, "method")
+    assert "without rounding" not in why(large, "quantisation")
 
 
 def test_little_memory_means_smaller_micro_batches_and_then_checkpointing() -> None:

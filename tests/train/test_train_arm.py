@@ -486,6 +486,35 @@ def test_a_base_that_is_not_causal_is_refused(tmp_path: Path) -> None:
             train_arm(Run(tmp_path / "run"), recipe(tmp_path / name, epochs=1), "main", table(4), quiet=True)
 
 
+@pytest.mark.parametrize("wrong", ["misspelt", "half downloaded", "an adapter"])
+def test_a_base_that_cannot_be_one_stops_before_anything_is_written(
+    undisturbed: Run, tiny_model: Path, tmp_path: Path, wrong: str
+) -> None:
+    base = tmp_path / "SmolLM2-135M-Instuct"
+    if wrong == "half downloaded":
+        shutil.copytree(tiny_model, base)
+        (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+        index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    if wrong == "an adapter":
+        shutil.copytree(undisturbed.train("main") / "adapter", base)
+    told = {"misspelt": "no", "half downloaded": "only half there", "an adapter": "this is an adapter"}
+
+    with pytest.raises(RecipeError, match=told[wrong]):
+        train_arm(Run(tmp_path / "run"), recipe(base), "main", table(4), quiet=True)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_end_early_are_said_to_be_unreadable(tiny_model: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    whole = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(RecipeError, match="does not load"):
+        train_arm(Run(tmp_path / "run"), recipe(base), "main", table(4), quiet=True)
+
+
 FULL = """
     import os, subprocess, sys
     from pathlib import Path

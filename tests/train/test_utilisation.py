@@ -10,6 +10,7 @@ import pytest
 
 from tamis.recipe import Train
 from tamis.run import Run
+from tamis.train import training_log
 from tamis.train.packing import PackingCollator, PaddingCollator
 from tamis.train.plan import Hardware, Plan, Shape, make_plan
 from tamis.train.training_log import Log
@@ -83,18 +84,22 @@ def test_padding_does_not_count_and_a_shared_prefix_counts_once() -> None:
     assert computed_tokens(PackingCollator()(rows)) == 32  # 4 shared, 4 and 2 of their own, filled up to 32
 
 
-def test_a_steps_line_has_its_share_and_the_terminal_hears_of_it(tmp_path: Path) -> None:
+def test_a_steps_line_has_its_share_and_the_terminal_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = Utilisation(plan(method="lora"), LLAMA_8B, 989e12)
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(training_log.time, "monotonic", lambda: next(clock))
     log = Log(tmp_path / "log.jsonl", utilisation=known)
-    log._clock -= 10.0
     for _ in range(2):
         log.count(300, 256, 40)
 
-    log.write(1, 0.5, {"loss": 1.25, "learning_rate": 5e-4, "grad_norm": 0.31})
+    log.write(1, 5, 0.5, {"loss": 1.25, "learning_rate": 5e-4, "grad_norm": 0.31})
 
     text = (tmp_path / "log.jsonl").read_text()
     assert f'"mfu": {round(known.mfu(512, 80, 10.0), 4)}' in text
     assert '"tokens": 600' in text
+    assert '"eta_s": 40.0' in text
     assert log.told.startswith("loss 1.250, rate 5.0e-04, gradient 0.31, 60 tokens/s, MFU ")
 
 
