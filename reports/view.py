@@ -153,9 +153,9 @@ def load(
         notes=_notes(systems, arm, candidate, baseline),
         method=_method(systems, verdict, funnel),
         reproduce=folder.reproduce,
-        problems=tuple(folder.problems),
         studies=_studies(folder),
         choosing=_choosing(folder),
+        problems=tuple(folder.problems),  # last: what was read before may have added to them
         training={a: s.summary for a in arms for s in stages if s.name == f"train {a}" and s.summary},
         tries=tried,
     )
