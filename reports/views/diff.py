@@ -30,12 +30,12 @@ if not page_state.has_ledger(run):
     st.stop()
 others: dict[str, Run] = {}
 for path in st.session_state["runs"]:
-    other = Folder(Run(path))
-    file = ledger_query.ledger_file(other.run)
-    if path != run.path and other.check(file, f"the ledger of {one_line(path.name)}", LEDGER.names):
-        others[path.name] = other.run
+    beside = Folder(Run(path))
+    file = ledger_query.ledger_file(beside.run)
+    if path != run.path and beside.check(file, f"the ledger of {one_line(path.name)}", LEDGER.names):
+        others[path.name] = beside.run
     elif file.exists():  # one that was never made is no loss
-        section(parts.problem_list(other.problems), f"unread-{path.name}")
+        section(parts.problem_list(beside.problems), f"unread-{path.name}")
 if not others:
     st.info("There is one curated run here. Two are needed: show a folder that holds several.")
     st.code("tamis report FOLDER --serve", language="bash")

@@ -80,8 +80,8 @@ def desk(tmp_path, monkeypatch) -> Path:
     """A folder with the files that the documentation speaks of."""
     monkeypatch.chdir(tmp_path)
     rows = (ROOT / "data" / "tickets.jsonl").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "tickets.jsonl").write_text("\n".join(rows[:400]) + "\n", encoding="utf-8")
-    (tmp_path / "new.jsonl").write_text("\n".join(rows[400:450]) + "\n", encoding="utf-8")
+    (tmp_path / "tickets.jsonl").write_text("\n".join(rows[:2500]) + "\n", encoding="utf-8")
+    (tmp_path / "new.jsonl").write_text("\n".join(rows[2500:2550]) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -99,7 +99,7 @@ def test_every_line_that_can_be_run_here_does_what_it_says(desk):
     kept = (desk / "small.jsonl").read_bytes().splitlines()
     assert kept
     assert set(kept) <= set((desk / "tickets.jsonl").read_bytes().splitlines()), "byte for byte"
-    assert json.loads((desk / "runs" / "tickets-grown" / "curate" / "funnel.json").read_text())["read"] == 450
+    assert json.loads((desk / "runs" / "tickets-grown" / "curate" / "funnel.json").read_text())["read"] == 2550
 
 
 YAML = [
