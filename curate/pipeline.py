@@ -25,6 +25,7 @@ from tamis import embed, engine, run_vectors, schema
 from tamis.curate import (
     agreement,
     card,
+    coverage,
     decontaminate,
     deduplicate,
     draft,
@@ -442,13 +443,13 @@ class Work:
         )
         found = self._map(decontaminate.finder(self.index), decontaminate.LEAKS)
         columns = [found[c].to_pylist() for c in ("leak", "item", "coverage")]
-        for i, (leak, item, coverage) in enumerate(zip(*columns, strict=True)):
+        for i, (leak, item, share) in enumerate(zip(*columns, strict=True)):
             if leak is None or self.ids[i] in self.held:
                 continue
             self.leaks[i] = True
             if self.stage[i] == "":
                 self._drop(i, "decontaminate", leak)
-                self.witness[i], self.similarity[i], self.slack[i] = item, coverage, settings.coverage - coverage
+                self.witness[i], self.similarity[i], self.slack[i] = item, share, settings.coverage - share
         self.warn(decontaminate.cannot_fire(self.index, len(prompts)))
         if settings.fdr is not None:
             self._drop_rephrased(prompts, found, settings.fdr)
@@ -635,6 +636,8 @@ class Work:
                     if place >= kept:
                         self._drop(i, "select", "not_selected")
                         self.slack[i] = kept - 1 - place
+                if method == "cluster":
+                    self._stand_in(pool, groups, final[:kept])
                 ranked = final
             self.orders[method] = [pool.ids[j] for j in ranked.tolist()]
         # What a user without curation would draw from: every readable row, less what leaks the evaluation set.
@@ -653,6 +656,15 @@ class Work:
                 "score": "tamis inspect DATA shows what the rules see; curate.rules turns each off",
             }.get(stage, "leave curate.select.size out, and tamis why RUN ROW-ID tells the fate of each row"),
         )
+
+    def _stand_in(self, pool: sample.Pool, groups: np.ndarray, chosen: np.ndarray) -> None:
+        """Name for each row that the size leaves out the chosen row of its cluster that is nearest to it."""
+        kept = np.zeros(len(pool.ids), bool)
+        kept[chosen] = True
+        at, likeness = coverage.nearest_in_groups(pool.vectors, groups, kept)
+        for j in np.flatnonzero(at >= 0).tolist():
+            i = self.index_of[pool.ids[j]]
+            self.witness[i], self.similarity[i] = pool.ids[at[j]], likeness[j]
 
     def _pool(self, rows: np.ndarray, with_vectors: bool = True) -> sample.Pool:
         vectors = (

@@ -8,11 +8,12 @@ import math
 
 import numpy as np
 
+from tamis.curate import coverage
 from tamis.errors import UserError
 from tamis.recipe import Quota, Size
 
-# Rows of one cluster that are spread out one by one.
-FARTHEST = 256
+# Quality below which a row is held to be wrong rather than poor.
+DOUBTED = 0.5
 # Rows that k-means looks at in one group.
 SAMPLED = 20_000
 # Rows that are given to their centres at a time: a multiple of scikit-learn's 256, so that its products stay the same.
@@ -56,12 +57,11 @@ def order(pool: Pool, method: str, seed: int, clusters: int | None = None) -> tu
         return np.lexsort((np.arange(n), -pool.tokens)), none
     if method == "stratified":
         groups = np.unique(np.array([v or "" for v in pool.labels]), return_inverse=True)[1] if n else none
-        return _interleave(
-            groups, [np.array(m)[np.argsort(chance[m], kind="stable")] for m in _members(groups)], 1.0
-        ), none
+        return interleave(groups, [m[np.argsort(chance[m], kind="stable")] for m in members(groups)], 1.0), none
     groups = cluster(pool, seed, clusters)
-    inside = [np.array(m)[_spread(pool.vectors[m], pool.quality[m])] for m in _members(groups)]
-    return _interleave(groups, inside, 0.5), groups.astype(np.int32)
+    worth, generic = _worth(pool.quality), _from_the_middle(pool.vectors)
+    inside = [m[coverage.spread(pool.vectors[m], worth[m], generic[m])] for m in members(groups)]
+    return interleave(groups, inside, 0.5), groups.astype(np.int32)
 
 
 def cluster(pool: Pool, seed: int, clusters: int | None) -> np.ndarray:
@@ -75,18 +75,18 @@ def cluster(pool: Pool, seed: int, clusters: int | None) -> np.ndarray:
     total = min(clusters or max(1, round(math.sqrt(n / 2))), n)
     out, start = np.zeros(n, np.int64), 0
     names = np.array([label or "" for label in pool.labels])
-    for members in _members(np.unique(names, return_inverse=True)[1]):
-        wanted = max(1, round(total * len(members) / n))
-        k = _distinct(pool.vectors[members], wanted)
+    for same in members(np.unique(names, return_inverse=True)[1]):
+        wanted = max(1, round(total * len(same) / n))
+        k = _distinct(pool.vectors[same], wanted)
         if k > 1:
-            draw = np.random.default_rng(seed).permutation(len(members))[: max(SAMPLED, 4 * k)]
+            draw = np.random.default_rng(seed).permutation(len(same))[: max(SAMPLED, 4 * k)]
             means = KMeans(k, n_init=1, random_state=seed % (1 << 31))
-            means.fit(pool.vectors[members[np.sort(draw)]].astype(np.float32))
-            for at in range(0, len(members), _PREDICTED):
-                part = members[at : at + _PREDICTED]
+            means.fit(pool.vectors[same[np.sort(draw)]].astype(np.float32))
+            for at in range(0, len(same), _PREDICTED):
+                part = same[at : at + _PREDICTED]
                 out[part] = start + means.predict(pool.vectors[part].astype(np.float32))
         else:
-            out[members] = start
+            out[same] = start
         start += k
     return out
 
@@ -102,34 +102,31 @@ def _distinct(vectors: np.ndarray, enough: int) -> int:
     return found
 
 
-def _members(groups: np.ndarray) -> list[np.ndarray]:
+def members(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group, in the order of the groups."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []
 
 
-def _spread(vectors: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Order one group: first a good row in the middle, then always the row best in quality x distance to those before.
+def _worth(quality: np.ndarray) -> np.ndarray:
+    """What the coverage that a row adds is multiplied by.
 
-    Gonzalez (1985), "Clustering to minimize the maximum intercluster distance", weighted by quality; O(n^2). After
-    `FARTHEST` rows the rest follow by their score then: a cut so deep takes nearly the whole group anyway.
+    In proportion to its quality; below `DOUBTED` it falls off with the fourth power. There stand rows that their
+    neighbours contradict: they lie far from the others of their label, so each would add much.
     """
-    n = len(vectors)
-    unit = vectors.astype(np.float32)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
-    first = int(np.argmax(np.round(quality * (1 + unit @ unit.mean(0)), 4)))
-    # Weight: a row that its neighbours contradict should come last however far off it is.
-    weight = np.maximum(quality, 1e-3).astype(np.float32) ** 2
-    distance = np.full(n, 2, np.float32)
-    chosen = [first]
-    for _ in range(min(n, FARTHEST) - 1):
-        weight[chosen[-1]] = -1
-        np.minimum(distance, np.round(1 - unit @ unit[chosen[-1]], 4), out=distance)
-        chosen.append(int(np.argmax(weight * (distance + np.float32(0.05)))))
-    left = np.setdiff1d(np.arange(n), chosen)
-    return np.concatenate([chosen, left[np.argsort(-(weight * (distance + 0.05))[left], kind="stable")]])
+    known = np.clip(np.nan_to_num(quality), 1e-3, 1)
+    return np.asarray(known * np.minimum(1, known / DOUBTED) ** 3, np.float64)
 
 
-def _interleave(groups: np.ndarray, inside: list[np.ndarray], alpha: float) -> np.ndarray:
+def _from_the_middle(vectors: np.ndarray) -> np.ndarray:
+    """Distance of each row to the middle of all, at most 1: what any row says anyway needs no row of its own."""
+    if not len(vectors):
+        return np.zeros(0, np.float32)
+    # whole numbers, whose sum is the same in any order; their mean would not be
+    return np.minimum(coverage.nearest_kept(vectors, vectors.sum(0, dtype=np.int64)[None])[0], 1)
+
+
+def interleave(groups: np.ndarray, inside: list[np.ndarray], alpha: float) -> np.ndarray:
     """Merge groups so that every prefix holds them in proportion to size^alpha.
 
     Highest averages with divisors j + 1/2 (Sainte-Laguë 1910): growing the size never takes a row away from a group.

@@ -44,6 +44,11 @@ def _first(database: Any, file: Path, where: str, values: list[str]) -> dict[str
     return None if row is None else dict(zip([d[0] for d in cursor.description], row, strict=True))
 
 
+def _stand_in(row: dict[str, Any]) -> str:
+    """The kept row that stands for one that was not chosen, where one of its cluster is kept."""
+    return "; of its cluster {witness} is kept, the nearest (similarity {similarity:.2f})" if row["witness"] else ""
+
+
 def sentence(row: dict[str, Any]) -> str:
     """What became of a row and why."""
     place = f"row {row['id']} ({row['file']}:{row['line']})"
@@ -57,7 +62,7 @@ def sentence(row: dict[str, Any]) -> str:
         "leak_ngram": "it shares {similarity:.0%} of the words of the evaluation item {witness}",
         "leak_rephrased": "it asks what the evaluation item {witness} asks (likeness {similarity:.2f})",
         "held_out": "it was held out for evaluation",
-        "not_selected": "it came {rank} in the selection order, {beyond} places too late",
+        "not_selected": "it came {rank} in the selection order, {beyond} places too late" + _stand_in(row),
     }.get(row["reason"], "it cannot be read, {reason}: {detail}" if row.get("detail") else "the rule {reason}")
     filled = how.format(
         **{

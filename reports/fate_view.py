@@ -27,8 +27,12 @@ def fate_html(known: Fate | None) -> str:
         facts.append(("place in the order", written.count(r["rank"] + 1)))
     if r["witness"]:
         near = f", similarity {r['similarity']:.3f}" if r["similarity"] is not None else ""
-        slack = f", {abs(r['slack']):.3f} beyond the limit" if r["slack"] is not None else ""
-        facts.append(("because of", f"{in_html(one_line(r['witness'], 60))}{near}{slack}"))
+        # selection counts its slack in places, and its witness stands for the row rather than against it
+        chosen = r["stage"] == "select"
+        slack = f", {abs(r['slack']):.3f} beyond the limit" if r["slack"] is not None and not chosen else ""
+        facts.append(
+            ("nearest kept row" if chosen else "because of", f"{in_html(one_line(r['witness'], 60))}{near}{slack}")
+        )
         facts.append(("its prompt", parts.said(known.witness_prompt, None, known.prompt)))
         facts.append(("its answer", parts.said(known.witness_answer, None, known.answer)))
     place = f"{r['file']}:{r['line']}"

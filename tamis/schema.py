@@ -84,7 +84,9 @@ LEDGER = pa.schema(
         pa.field("verdict", pa.string(), nullable=False),  # kept | dropped
         pa.field("stage", pa.string()),  # of STAGES; null when kept
         pa.field("reason", pa.string()),  # null when kept
-        pa.field("witness", pa.string()),  # the row it duplicates (kept by that stage) or the evaluation item it leaks
+        # the row it duplicates (kept by that stage), the evaluation item it leaks, or, where only the size leaves it
+        # out, the nearest kept row of its cluster
+        pa.field("witness", pa.string()),
         pa.field("similarity", pa.float32()),  # to the witness
         pa.field("slack", pa.float32()),  # distance to the limit that decided; negative = beyond it
         pa.field("cluster", pa.int32()),

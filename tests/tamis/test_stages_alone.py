@@ -178,4 +178,8 @@ def test_a_run_is_not_written_over_a_recipe_of_the_users(folder, tmp_path):
 def test_a_run_copied_without_its_hidden_files_goes_on(folder, trained, tmp_path):
     tamis("run", folder / "run", "--quiet")
     shutil.copytree(folder / "run", tmp_path / "copy", ignore=shutil.ignore_patterns(".*"))
+    done = json.loads(tamis("run", tmp_path / "copy", "--quiet", "--json").stdout)
+    assert done["funnel"]["skipped"] is True
+    assert done["arms"]["main"]["skipped"] is True
+    # elsewhere fewer runs have looked at the items, which the comparison says: once
     assert json.loads(tamis("run", tmp_path / "copy", "--quiet", "--json").stdout)["skipped"] is True
