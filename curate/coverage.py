@@ -154,7 +154,8 @@ def apart(vectors: np.ndarray) -> np.ndarray:
     cosine /= np.outer(norms, norms)
     np.subtract(1, cosine, out=cosine)
     cosine *= STEPS
-    return np.maximum(np.rint(cosine, out=cosine), 0, out=cosine).astype(np.int16)
+    steps: np.ndarray = np.maximum(np.rint(cosine, out=cosine), 0, out=cosine).astype(np.int16)
+    return steps
 
 
 def _greedy(
