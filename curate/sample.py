@@ -124,7 +124,7 @@ def _from_the_middle(vectors: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.float32)
     # whole numbers, whose sum is the same in any order; their mean would not be
     far: np.ndarray = coverage.nearest_kept(vectors, vectors.sum(0, dtype=np.int64)[None])[0]
-    return np.minimum(far, 1)
+    return np.asarray(np.minimum(far, 1))
 
 
 def interleave(groups: np.ndarray, inside: list[np.ndarray], alpha: float) -> np.ndarray:
