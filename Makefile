@@ -44,6 +44,7 @@ test-install: $(VENV)/.installed ## build the wheel and use it in fresh environm
 gpu: $(VENV)/.installed ## on a CUDA machine: the tests that need one, then memory and speed (resumable, 18 GB of /tmp)
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/gpu/measure.py
+	$(BIN)/python benchmarks/gpu/study.py
 
 check: $(VENV)/.installed types ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
