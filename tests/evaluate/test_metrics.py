@@ -44,6 +44,14 @@ def answers(expected, said, **columns):
     return Answers(pa.Table.from_pylist(rows, schema=schema.SAMPLES))
 
 
+def judged_by_somebody(given):
+    """The same answers, with what a judge said of each."""
+    wins = {"judge_win": pa.array([1.0] * len(given.table)), "judge_consistent": pa.array([True] * len(given.table))}
+    for name, column in wins.items():
+        given = Answers(given.table.append_column(name, column))
+    return given
+
+
 def value(id, given):
     return of_answers(given, lookup(id)).value
 
@@ -61,7 +69,7 @@ def no_network(monkeypatch):
 def test_every_metric_of_answers_is_computed_without_a_socket():
     numbers = [repr(float(i)) for i in range(8)]
     likelihood = {"nll": [1.0 + i for i in range(8)], "nll_tokens": [4] * 8, "nll_bytes": [9] * 8}
-    given = answers(numbers, numbers[::-1], **likelihood)
+    given = judged_by_somebody(answers(numbers, numbers[::-1], **likelihood))
     for id in (*(m.id for m in metrics.REGISTRY.values() if m.quality), "regex:1", "forbidden:7.0"):
         assert of_answers(given, lookup(id)).n == 8, id
         metrics.signature(id)

@@ -22,6 +22,7 @@ NOTHING = {
     "slices": "There are no answers to count yet",
     "study": "No study has been made",
     "choose": "No base was chosen",
+    "monitor": "No live model has been checked",
 }
 
 
@@ -182,6 +183,7 @@ EXPECTED = {
     "overview": overview, "compare": compare, "examples": examples, "slices": slices, "curation": curation,
     "review": review, "diff": diff, "training": training, "runs": runs, "method": method,
     "study": lambda raw: [NOTHING["study"]], "choose": lambda raw: [NOTHING["choose"]],
+    "monitor": lambda raw: [NOTHING["monitor"]],
 }  # fmt: skip
 
 
