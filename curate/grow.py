@@ -305,7 +305,7 @@ class _Growth(pipeline.Work):
         old_vectors = self.old.vectors_of(ids)
         distance, groups, clusters = self._placed(pool, kept, old_vectors)
         self.near_before = coverage.nearest_kept(pool.vectors, old_vectors)[0]
-        ranked, gains = coverage.rank(pool.vectors, np.maximum(pool.quality, 1e-3) ** 2, distance, groups)
+        ranked, gains = coverage.rank(pool.vectors, sample.worth(pool.quality), distance, groups)
         columns = {n: [*kept[n].to_pylist(), *pool.fields[n]] for n in ("label", "language", "source")}
         together = sample.Pool(
             [*ids, *pool.ids],

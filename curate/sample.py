@@ -59,8 +59,8 @@ def order(pool: Pool, method: str, seed: int, clusters: int | None = None) -> tu
         groups = np.unique(np.array([v or "" for v in pool.labels]), return_inverse=True)[1] if n else none
         return interleave(groups, [m[np.argsort(chance[m], kind="stable")] for m in members(groups)], 1.0), none
     groups = cluster(pool, seed, clusters)
-    worth, generic = _worth(pool.quality), _from_the_middle(pool.vectors)
-    inside = [m[coverage.spread(pool.vectors[m], worth[m], generic[m])] for m in members(groups)]
+    weight, generic = worth(pool.quality), _from_the_middle(pool.vectors)
+    inside = [m[coverage.spread(pool.vectors[m], weight[m], generic[m])] for m in members(groups)]
     return interleave(groups, inside, 0.5), groups.astype(np.int32)
 
 
@@ -108,7 +108,7 @@ def members(groups: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []
 
 
-def _worth(quality: np.ndarray) -> np.ndarray:
+def worth(quality: np.ndarray) -> np.ndarray:
     """What the coverage that a row adds is multiplied by.
 
     In proportion to its quality; below `DOUBTED` it falls off with the fourth power. There stand rows that their

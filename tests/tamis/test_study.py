@@ -187,7 +187,7 @@ def test_a_study_trains_every_cell_once_and_the_forecast_tells_what_is_left(cura
 
     assert again == found
     assert {f: f.stat().st_mtime_ns for f in stages} == stages
-    assert len(stages) == 4
+    assert {f.parent.name for f in stages} >= {"random-8-s7", "random-8-s8", "all-18-s7", "all-18-s8"}
     assert forecast(run, asked, even_so=True)["done"] == 4
     point = found["points"][0]
     assert point["cost"] == pytest.approx(point["train_s"] / 1000)

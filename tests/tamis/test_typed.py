@@ -39,6 +39,8 @@ NOT_TYPED = {
     "tamis import tuned=benchmarks.json --hardware 'one H100' --run runs/load": (
         "the file is the reader's; tests/evaluate/test_interchange.py imports real ones"
     ),
+    "tamis import ours=benchmarks.json --run runs/load --hardware 'NVIDIA H100'": "as above",
+    "tamis evaluate recipe.yaml --freeze eval.jsonl": "wants every row reviewed; tests/curate/test_draft.py does",
     "tamis study recipe.yaml": "trains dozens of models; tests/tamis/test_study.py does, on little",
     "tamis study recipe.yaml --proxy --even-so": "45 fits; tests/tamis/test_study.py does fewer",
     "tamis sweep recipe.yaml": "trains a dozen models; tests/tamis/test_sweep.py does",
