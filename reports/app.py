@@ -31,7 +31,8 @@ PAGES = [
 ]
 
 page = st.navigation(
-    [st.Page(HERE / "views" / file, title=title, url_path=url, default=not url) for file, title, url in PAGES]
+    [st.Page(HERE / "views" / file, title=title, url_path=url, default=not url) for file, title, url in PAGES],
+    expanded=True,  # else four of them hide behind "View 4 more"
 )
 # Streamlit leaves a third of a laptop's screen empty; tables with intervals need it.
 st.html(
