@@ -45,7 +45,7 @@ class Baseline:
         Raises:
             RecipeError: the task is not to classify, or the training rows are not known.
         """
-        require_labels(name, setting)
+        require_labels(name, f"the baseline {name!r}", setting)
         texts, labels = training(name, setting)
         seed = setting.recipe.seed_for("evaluate.baselines")
         if name == "majority":
@@ -86,7 +86,7 @@ class Baseline:
         started = time.perf_counter()
         said = self.predict([i.text for i in batch])
         seconds = time.perf_counter() - started
-        return Answered([_reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
+        return Answered([reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
 
     def timed(self, item: Item) -> Timing:
         """One label."""
@@ -99,15 +99,20 @@ class Baseline:
         """Nothing to free."""
 
 
-def require_labels(name: str, setting: Setting) -> None:
+def require_labels(name: str, what: str, setting: Setting) -> None:
     """Refuse tasks whose answers are no labels.
+
+    Args:
+        name: of the system.
+        what: the system, as the sentence begins.
+        setting: with the task.
 
     Raises:
         RecipeError: the task is not to classify.
     """
     if setting.reader.kind != "classify":
         raise RecipeError(
-            f"the baseline {name!r} answers with labels only",
+            f"{what} answers with labels only",
             where="evaluate.systems",
             why=f"evaluate.task.kind is {setting.reader.kind}",
             hint=f"leave {name!r} out",
@@ -134,7 +139,8 @@ def training(name: str, setting: Setting) -> tuple[list[str], list[str]]:
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
-def _reply(item: Item, label: str) -> Reply:
+def reply(item: Item, label: str) -> Reply:
+    """The answer of a system that is given the bare text of an item and names a label."""
     digest = hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).hexdigest()
     return Reply(item.text, digest, label)
 

@@ -6,14 +6,14 @@ set of labels: a hundredth of the weights, one forward pass, no decoding.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tamis.errors import RecipeError
-from tamis.evaluate.systems import Answered, Reply, Setting, Timing, text_length
+from tamis.evaluate.baselines import reply, require_labels
+from tamis.evaluate.systems import Answered, Setting, Timing, text_length
 from tamis.evaluate.task import Item, folded
 from tamis.models import ResolvedModel, best_device, resolve
 from tamis.record import json_sha256
@@ -37,13 +37,7 @@ class Encoder:
     def __init__(self, name: str, model: str, setting: Setting):
         self.name, self.setting = name, setting
         self.resolved = resolve(model, trust_remote_code=setting.recipe.train.trust_remote_code)
-        if setting.reader.kind != "classify":
-            raise RecipeError(
-                f"{name!r} answers with labels only",
-                where="evaluate.systems",
-                why=f"evaluate.task.kind is {setting.reader.kind}",
-                hint=f"leave {name!r} out",
-            )
+        require_labels(name, repr(name), setting)
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         where = str(self.resolved.path)
@@ -105,7 +99,7 @@ class Encoder:
         started = time.perf_counter()
         said = self._predict([i.text for i in batch])
         seconds = time.perf_counter() - started
-        return Answered([_reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
+        return Answered([reply(i, label) for i, label in zip(batch, said, strict=True)], seconds)
 
     def timed(self, item: Item) -> Timing:
         """One label."""
@@ -125,8 +119,3 @@ class Encoder:
         with torch.inference_mode():
             logits = self.model(**given.to(self.model.device)).logits
         return [self.labels[i] for i in logits.argmax(dim=-1).tolist()]
-
-
-def _reply(item: Item, label: str) -> Reply:
-    digest = hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).hexdigest()
-    return Reply(item.text, digest, label)

@@ -37,7 +37,7 @@ def tuned(encoder: str, setting: Setting) -> Baseline:
     """
     require(("torch", "transformers"), "train", "fine-tuning an encoder")
     name = f"{encoder}, tuned"
-    require_labels(name, setting)
+    require_labels(name, f"the baseline {name!r}", setting)
     texts, labels = training(name, setting)
     classes = sorted(set(labels))
     tokenizer, model = _loaded(encoder, len(classes), setting.recipe.seed_for("evaluate.encoder"))
