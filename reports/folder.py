@@ -10,8 +10,9 @@ import dataclasses
 import datetime
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ import yaml
 
 from tamis.run import Run
 from tamis.schema import SCHEMA_VERSION, read_json
+
+T = TypeVar("T")
 
 # Progress is written once a second; a stage silent for longer than this, whose process is gone, has stopped.
 SILENT_S = 30
@@ -118,6 +121,34 @@ class Folder:
                     f"{what} cannot be read ({_first(error)})", path, repair or self.redo(part or path), "damaged"
                 )
         return {}
+
+    def built(
+        self,
+        path: Path,
+        what: str,
+        repair: str,
+        build: Callable[[dict[str, Any]], T],
+        where: str | None = None,
+    ) -> T | None:
+        """What is built of a JSON file, or None and a problem: a file of the wrong shape is damaged, and no crash.
+
+        Args:
+            path: the file.
+            what: what it holds, for the sentence about it.
+            repair: the command that makes it.
+            build: takes what the file holds; raises KeyError, TypeError, ValueError, AttributeError or IndexError where
+                that has another shape.
+            where: the file, as the problem names it; default: its name.
+        """
+        if not (raw := self.json(path, what, repair)):
+            return None
+        try:
+            return build(raw)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            why = f"{type(error).__name__}: {error}"
+            shape = f"{what} has another shape than this Tamis reads ({why[:120]})"
+            self.say(shape, where or path.name, repair, "version")
+            return None
 
     def json_if_there(self, path: Path, what: str, *, part: Path | None = None) -> dict[str, Any]:
         """As `json`, but a file that is not there is no problem."""

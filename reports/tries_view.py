@@ -7,6 +7,7 @@ ways of training that are compared answer the evaluation set.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 from tamis.reports.folder import Folder
@@ -81,21 +82,15 @@ def tries(folder: Folder) -> tuple[Tries, ...]:
     """What a run holds of both; nothing where neither command was used. A damaged file is a problem."""
     found = []
     for kind in TITLES:
-        path, command = folder.run.path / kind / "result.json", f"tamis {kind} {folder.typed}"
-        what = f"the result of tamis {kind}"
-        if not path.is_file() or not (raw := folder.json(path, what, command)):
-            continue
-        try:
-            found.append(tries_view(raw, kind))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = f"{type(error).__name__}: {error}"[:120]
-            folder.say(
-                f"{what} has another shape than this Tamis reads ({why})", f"{kind}/result.json", command, "version"
-            )
-    return tuple(found)
+        path = folder.run.path / kind / "result.json"
+        if path.is_file():
+            build = functools.partial(tries_view, kind)
+            command, where = f"tamis {kind} {folder.typed}", f"{kind}/result.json"
+            found.append(folder.built(path, f"the result of tamis {kind}", command, build, where))
+    return tuple(one for one in found if one)
 
 
-def tries_view(raw: dict[str, Any], kind: Kind) -> Tries:
+def tries_view(kind: Kind, raw: dict[str, Any]) -> Tries:
     """Read a `result.json`.
 
     Raises:

@@ -10,8 +10,7 @@ import dataclasses
 import datetime
 import functools
 import re
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from tamis.reports import written_numbers as written
 from tamis.reports.choose_view import Choosing, choosing_view
@@ -27,7 +26,6 @@ from tamis.reports.verdict_view import ArmVerdict, VerdictView, verdict_view
 from tamis.run import Run, package_version
 from tamis.schema import LEDGER
 
-T = TypeVar("T")
 RunState = Literal["empty", "running", "stopped", "partial", "complete"]
 EXAMPLES = 50
 
@@ -117,14 +115,14 @@ def load(
     arms = folder.arms()
     stages = _stages(folder, arms)
     state = _state(stages, folder)
-    verdict = _part(folder, run.verdict, "the verdict", folder.regate, verdict_view)
+    verdict = folder.built(run.verdict, "the verdict", folder.regate, verdict_view)
     arm = arm if arm in arms else verdict.arm if verdict and verdict.arm in arms else (arms[0] if arms else "main")
     candidate = verdict.candidate if verdict else "tuned"
     baseline = baseline or (verdict.baseline.rsplit(":", 1)[-1] if verdict else "base")
-    systems = _part(
-        folder, run.comparison, "the comparison", folder.rerun, lambda raw: systems_view(raw, candidate, baseline)
+    systems = folder.built(
+        run.comparison, "the comparison", folder.rerun, lambda raw: systems_view(raw, candidate, baseline)
     )
-    funnel = _part(folder, run.curate / "funnel.json", "the curation funnel", folder.rerun, funnel_view)
+    funnel = folder.built(run.curate / "funnel.json", "the curation funnel", folder.rerun, funnel_view)
     if funnel and not funnel.adds_up:
         folder.say("the funnel does not add up", "curate/funnel.json", folder.redo(run.curate), "damaged")
     if funnel or (run.curate / "stage.json").is_file():
@@ -167,21 +165,8 @@ def _studies(folder: Folder) -> tuple[StudyView, ...]:
     views = []
     for home in homes(folder):
         file = folder.run.path / home / "result.json"
-        views.append(_part(folder, file, f"the {home}", folder.rerun, functools.partial(study_view, home)))
+        views.append(folder.built(file, f"the {home}", folder.rerun, functools.partial(study_view, home)))
     return tuple(v for v in views if v)
-
-
-def _part(folder: Folder, path: Any, what: str, repair: str, build: Callable[[dict[str, Any]], T]) -> T | None:
-    """One part of the view. A file of the wrong shape is a damaged file, not a crash."""
-    raw = folder.json(path, what, repair)
-    if not raw:
-        return None
-    try:
-        return build(raw)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        why = f"{type(error).__name__}: {error}"
-        folder.say(f"{what} has another shape than this Tamis reads ({why[:120]})", path.name, repair, "version")
-        return None
 
 
 def _choosing(folder: Folder) -> Choosing | None:
@@ -189,7 +174,7 @@ def _choosing(folder: Folder) -> Choosing | None:
     file = folder.run.path / "choose" / "result.json"
     if not file.is_file():
         return None
-    return _part(folder, file, "the choice of a base", folder.rechoose, choosing_view)
+    return folder.built(file, "the choice of a base", folder.rechoose, choosing_view)
 
 
 def _examples(

@@ -135,7 +135,7 @@ def test_a_small_p_value_is_not_written_as_zero() -> None:
 
 
 def test_the_report_shows_every_arm_as_it_was_written(compared):
-    seen = tries_view(compared, "compare")
+    seen = tries_view("compare", compared)
 
     assert [(t.arm, t.value.value, t.p_holm, t.told_apart, t.train_s, t.peak_mb, t.cost) for t in seen.rows] == [
         (r["arm"], r["value"]["value"], *(r[k] for k in ("p_holm", "told_apart", "train_s", "peak_mb", "cost")))

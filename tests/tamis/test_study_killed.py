@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tamis.schema import read_json
+from tests.tamis.small_runs import write_rows
 
 pytest.importorskip("torch")
 
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     rows = [{"text": f"{i} number {n} please", "intent": i} for i in INTENTS for n in range(6)]
     items = [{"text": f"{i} for {n}", "intent": i} for i in INTENTS for n in ("Mai", "Lan", "Jo")]
     for name, table in (("rows", rows), ("items", items)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in table))
+        write_rows(folder / f"{name}.jsonl", table)
     recipe = {
         "name": "killed",
         "data": {"path": "rows.jsonl"},

@@ -195,7 +195,7 @@ def test_a_metric_that_does_not_exist_is_refused_before_anything_is_trained(cura
 
 
 def test_the_report_shows_every_arm_as_it_was_written(swept):
-    seen = tries_view(swept, "sweep")
+    seen = tries_view("sweep", swept)
 
     assert [(t.arm, t.value.value, t.p_holm, t.told_apart, t.train_s, t.peak_mb, t.cost) for t in seen.rows] == [
         (r["arm"], r["value"]["value"], *(r[k] for k in ("p_holm", "told_apart", "train_s", "peak_mb", "cost")))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tamis.small_runs import write_rows
+
 pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,7 @@ def test_the_study_goes_on_part_by_part_and_is_not_done_again(tmp_path: Path, ti
     rows = [{"text": f"{i} number {n} please", "intent": i} for i in intents for n in range(6)]
     items = [{"text": f"{i} for {n}", "intent": i} for i in intents for n in ("Mai", "Lan", "Jo")]
     for name, table in (("train", rows), ("test", items)):
-        (made / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+        write_rows(made / f"{name}.jsonl", table)
     recipe = {
         "name": "parts",
         "data": {"path": "full_dirty/train.jsonl"},
