@@ -50,8 +50,9 @@ PACKING_NOISE = 2.0
 class Trained:
     """What a finished training says of itself. Memory in MB (10^6 bytes).
 
-    With early stopping `best_step` is the step whose weights were kept, and `held_out_loss` what the rows that were not
-    trained on lose with them, in nats per trained token; else both are None.
+    `seconds` and `tokens` count the steps of an interrupted training that were not repeated. With early stopping
+    `best_step` is the step whose weights were kept, and `held_out_loss` what the rows that were not trained on lose
+    with them, in nats per trained token; else both are None.
     """
 
     steps: int
@@ -133,7 +134,7 @@ def train(
     return Trained(
         steps=trainer.state.global_step,
         final_loss=log.last_loss,
-        seconds=time.monotonic() - started,
+        seconds=log.seconds_before + time.monotonic() - started,
         tokens=log.tokens,
         peak_mb=device_peak_mb(plan.device),
         packing=packing,

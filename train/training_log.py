@@ -19,6 +19,7 @@ class Log:
 
     Attributes:
         told: the last step in a few words, for a terminal; empty before the first.
+        seconds_before: what the steps took that are not repeated.
     """
 
     def __init__(self, path: Path, upto: int = 0, *, device: str = "cpu", utilisation: Utilisation | None = None):
@@ -30,6 +31,7 @@ class Log:
         self._held_out: float | None = None
         lines = [line for line in _read_lines(path) if line["step"] <= upto]
         self.tokens = sum(line["tokens"] for line in lines)
+        self.seconds_before = float(sum(line["seconds"] for line in lines))
         if lines:
             self.last_loss = lines[-1]["loss"]
         self._measurements = [(line["step"], line["held_out_loss"]) for line in lines if "held_out_loss" in line]

@@ -151,10 +151,10 @@ def test_a_checkpoint_without_its_mark_is_removed_and_the_one_before_taken(tmp_p
 
 def test_a_resumed_log_drops_the_steps_that_will_be_repeated_and_a_torn_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    lines = [f'{{"step": {n}, "loss": {n}.5, "tokens": 10}}\n' for n in (1, 2, 3)]
+    lines = [f'{{"step": {n}, "loss": {n}.5, "tokens": 10, "seconds": 3}}\n' for n in (1, 2, 3)]
     path.write_text("".join(lines) + '{"step": 4, "lo')
 
     log = Log(path, upto=2)
 
     assert path.read_text().count("\n") == 2
-    assert (log.tokens, log.last_loss) == (20, 2.5)
+    assert (log.tokens, log.last_loss, log.seconds_before) == (20, 2.5, 6)

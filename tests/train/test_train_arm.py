@@ -102,10 +102,13 @@ def test_a_run_killed_anywhere_ends_with_the_same_bytes(
     assert not (run.train("main") / "stage.json").exists()
     checkpoint = latest_checkpoint(run.train("main") / "checkpoints")
     assert (step_of(checkpoint) if checkpoint else None) == resumes_at
+    slow = [{**line, "seconds": 100.0} for line in log_lines(run)]
+    (run.train("main") / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in slow))
 
     summary = train_arm(run, recipe(tiny_model), "main", table(18), quiet=True)
 
     assert summary["skipped"] is False
+    assert summary["seconds"] // 100 == (resumes_at or 0)  # of the steps that were not repeated, and its own
     assert adapter(run) == adapter(undisturbed)
     kept = ("step", "loss", "lr", "grad_norm", "tokens")
     assert [[line[k] for k in kept] for line in log_lines(run)] == [
