@@ -199,6 +199,7 @@ def load_model(
     elif unpacked and quantisation in ("nf4", "fp4"):
         loaded = loaded.dequantize().to(dtype)
     disable_cpu_repacking(loaded)
+    _read_head_once(loaded)
     loaded.tamis_sha256 = model.sha256
     _require_causal(loaded.eval(), model)
     return loaded
@@ -238,6 +239,23 @@ def disable_cpu_repacking(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def _read_head_once(model: Any) -> None:
+    """Keep torch from copying the output head once per prompt of a batch on a CPU.
+
+    `logits_to_keep` hands the head a slice of the hidden states. Where the head's weight is frozen, as below any
+    adapter, torch does not fold the batch of a slice into one product (`should_fold`, ATen's LinearAlgebra.cpp): it
+    expands the weight and writes the copies out. For 32 prompts to SmolLM2-135M that was 1.8 GB and seven eighths of
+    the time to read them, for the tuned model only.
+    """
+    head = model.get_output_embeddings()
+    if head is not None:
+        head.register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(module: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (given[0].contiguous(), *given[1:])
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
