@@ -657,8 +657,8 @@ def _text(
     x: float, y: float, text: str, role: Role, anchor: str = "start", *, bold: bool = False, halo: bool = False
 ) -> str:
     weight = ' font-weight="600"' if bold else ""
-    # a rim in the ground's colour, so that a label can be read across a line
-    rim = ' stroke-width="3" stroke-linejoin="round" paint-order="stroke"' if halo else ""
+    # a rim in the ground's colour, so that a label can be read across a line; the page's style puts it beneath
+    rim = ' stroke-width="3" stroke-linejoin="round"' if halo else ""
     paint = _both(role, "ground") if halo else _fill(role)
     shown = html.escape(one_line(text, 120))
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {paint}{rim}{weight}>{shown}</text>'

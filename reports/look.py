@@ -18,12 +18,13 @@ def page_css() -> str:
     )
 
 
-def part_css(dark: bool) -> str:
-    """For a section inside the app, whose theme decides."""
-    palette = figures.DARK | TINTS_DARK if dark else figures.LIGHT | TINTS_LIGHT
-    recolour = figures.style(figures.DARK) if dark else ""
+def part_css() -> str:
+    """For a section inside the app: the `color-scheme` of Streamlit's theme decides, also when it turns later."""
+    light, dark = figures.LIGHT | TINTS_LIGHT, figures.DARK | TINTS_DARK
+    both = {name: f"light-dark({colour},{dark[name]})" for name, colour in light.items()}
+    recolour = figures.style({role: both[role] for role in figures.LIGHT})
     narrow = f"@container (max-width:960px){{{_squeezed(_NARROW)}}}"
-    return f":host{{{_tokens(palette)}color:var(--ink)}}{recolour}{_squeezed(_RULES + _IN_APP)}{narrow}"
+    return f":host{{{_tokens(both)}color:var(--ink)}}{recolour}{_squeezed(_RULES + _IN_APP)}{narrow}"
 
 
 def _tokens(palette: dict[str, str]) -> str:
@@ -73,6 +74,7 @@ small{font-size:12.5px}
 .lever{margin-top:4px}.note{border-left:3px solid var(--unsure);padding-left:12px;margin:12px 0 0}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:34px}
 figure{margin:0;min-width:0}svg.fig{display:block;width:100%;height:auto;max-width:640px}
+svg.fig text.s-ground{paint-order:stroke}
 details.ex{border:1px solid var(--grid);border-radius:6px;margin:0 0 8px;background:var(--card)}
 summary{cursor:pointer;padding:7px 12px;overflow-wrap:anywhere}
 details.ex[open]>summary{border-bottom:1px solid var(--grid)}

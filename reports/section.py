@@ -63,12 +63,7 @@ def section(html: str, key: str, *, clickable: bool = False) -> str | None:
         return None
     if not clickable:
         html = html.replace(" data-key=", " data-name=")
-    data = {"html": html, "css": look.part_css(dark())}
+    data = {"html": html, "css": look.part_css()}
     result = _component(key=f"section-{key}", data=data, on_picked_change=lambda: None)
     picked = getattr(result, "picked", None)
     return str(picked) if picked else None
-
-
-def dark() -> bool:
-    """Whether the reader sees the dark theme."""
-    return getattr(st.context.theme, "type", None) == "dark"

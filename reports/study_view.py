@@ -113,6 +113,6 @@ def study_view(home: str, raw: dict[str, Any]) -> StudyView:
         reference=point(whole),
         points=tuple(point(p) for p in raw["points"]),
         recommended={str(m): None if n is None else int(n) for m, n in raw["recommended"].items()},
-        sentences=tuple(study_words.sentences(raw)),
+        sentences=tuple(written.said(s) for s in study_words.sentences(raw)),
         currency=str(raw.get("currency") or "USD"),
     )
