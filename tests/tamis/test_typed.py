@@ -33,6 +33,7 @@ NOT_TYPED = {
     "make test": "what runs this test",
     "tamis report runs/tickets --serve": "serves until it is stopped; tests/reports/test_app.py opens its pages",
     "git clone REPOSITORY tamis && cd tamis": "the reader has a clone, and so has this test",
+    "pip install tamis -c constraints.txt": "asks the package registry; tests/tamis/test_install.py installs the wheel",
     "tamis import base=a/samples_gsm8k_DATE.jsonl tuned=b/samples_gsm8k_DATE.jsonl --filter strict-match"
     " --run runs/have": "the files are the reader's; tests/evaluate/test_interchange.py imports real ones",
     "tamis gate runs/have --policy policy.yaml": "what the line above would have imported",
@@ -93,7 +94,7 @@ def commands(text: str) -> list[str]:
                 found.append(shlex.join(shlex.split(re.split(r"\s{2,}", line)[0])))
             elif fence in SHELLS and (fence != "console" or line.startswith("$ ")):
                 found.append(shlex.join(shlex.split(line.removeprefix("$ "), comments=True)).replace("'&&'", "&&"))
-            elif fence == "yaml" and (step := re.match(r"\s*- run: (tamis .+)", line)):
+            elif fence == "yaml" and (step := re.match(r"\s*- run: (.+)", line)):
                 found.append(step[1])
     return [command for command in found if command]
 
@@ -183,7 +184,9 @@ def test_every_yaml_of_the_docs_is_read_by_what_it_is_for(done: dict[str, Done],
     for text in examples(PAGES[page]):
         raw = yaml.safe_load(text)
         if "jobs" in raw:  # a workflow: its steps are typed above
-            assert any(c in TYPED for c in commands(f"```yaml\n{text}\n```"))
+            steps = commands(f"```yaml\n{text}\n```")
+            assert set(steps) <= {*TYPED, *NOT_TYPED}
+            assert len(steps) == text.count("run: ")
         elif "gates" in raw:
             assert parse_policy(text, tmp_path / "policy.yaml").gates
         else:
@@ -222,5 +225,6 @@ def test_every_block_of_the_docs_is_typed_or_read_or_said_to_hold_nothing_to_typ
 def test_commands_are_found_in_every_kind_of_block() -> None:
     fences = ("console\n$ tamis doctor   # this\nok", "sh\ntamis why a 'b c'", "\ntamis is a word here")
     text = "    make demo  # all\n\n" + "\n".join(f"```{inside}\n```" for inside in fences)
-    step = "```yaml\nsteps:\n  - run: tamis gate a\n```"
-    assert commands(f"{text}\n{step}") == ["make demo", "tamis doctor", "tamis why a 'b c'", "tamis gate a"]
+    step = "```yaml\nsteps:\n  - run: tamis gate a\n  - run: pip install b\n```"
+    found = ["make demo", "tamis doctor", "tamis why a 'b c'", "tamis gate a", "pip install b"]
+    assert commands(f"{text}\n{step}") == found
