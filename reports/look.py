@@ -74,7 +74,6 @@ small{font-size:12.5px}
 .lever{margin-top:4px}.note{border-left:3px solid var(--unsure);padding-left:12px;margin:12px 0 0}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:34px}
 figure{margin:0;min-width:0}svg.fig{display:block;width:100%;height:auto;max-width:640px}
-svg.fig text.s-ground{paint-order:stroke}
 details.ex{border:1px solid var(--grid);border-radius:6px;margin:0 0 8px;background:var(--card)}
 summary{cursor:pointer;padding:7px 12px;overflow-wrap:anywhere}
 details.ex[open]>summary{border-bottom:1px solid var(--grid)}
