@@ -37,6 +37,7 @@ export default function (component) {
     const pick = () => setTriggerValue("picked", mark.dataset.key);
     mark.setAttribute("tabindex", "0");
     mark.setAttribute("role", "button");
+    mark.closest("svg")?.setAttribute("role", "group");  // an image holds nothing that can be pressed
     mark.addEventListener("click", pick);
     mark.addEventListener("keydown", (e) => {
       if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); }

@@ -63,7 +63,7 @@ class StudyView:
         """The size that is enough, or that none was shown to be."""
         found = {m: n for m, n in self.recommended.items() if n is not None}
         if not found:
-            word = "INCONCLUSIVE" if any(p.verdict == "open" for p in self.points) else "No size tried is enough"
+            word = "not certain yet" if any(p.verdict == "open" for p in self.points) else "no size tried is enough"
             return f"{word}, against all {written.count(self.reference.size)} rows"
         method = min(found, key=lambda m: (found[m], m))
         return (
