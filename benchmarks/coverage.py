@@ -1,6 +1,6 @@
 """Does every removed row keep a neighbour, and is what an exact pass drops dropped?
 
-    python benchmarks/coverage.py [FOLDER [NAME...]]      NAME: "CLINC150", "T0 20k" or "all at hand"
+    python benchmarks/coverage.py [FOLDER [NAME [COSINE...]]]      NAME: "CLINC150", "T0 20k" or "all at hand"
 
 Rows of T0 and CLINC150 embedded by `static`, at cosine 0.80, 0.90 and 0.95; then all rows at hand in one table: more
 than the 40,000 up to which the product compares every pair. Exact: the same greedy pass over all pairs of the whole
@@ -154,7 +154,7 @@ def union_find(rows: deduplicate.Rows, pairs: np.ndarray) -> np.ndarray:
     return dropped
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main(folder: Path, names: list[str], cosines: list[float]) -> None:
     print("| data | cosine | guard | dropped | exact pass drops | of which dropped | uncovered | best kept | s |")
     print("|---|---|---|---|---|---|---|---|---|")
     others = []
@@ -162,7 +162,7 @@ def main(folder: Path, names: list[str]) -> None:
         rows = load(name, folder)
         n = len(rows.ids)
         place = np.lexsort((np.array(rows.ids), -rows.quality)).argsort()
-        for threshold in (0.80, 0.90, 0.95):
+        for threshold in cosines:
             pairs = brute(rows.vectors, threshold)
             for guarded in (True, False):
                 start = time.perf_counter()
@@ -186,4 +186,8 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"), sys.argv[2:] or ["CLINC150", "T0 20k", ALL])
+    main(
+        Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"),
+        sys.argv[2:3] or ["CLINC150", "T0 20k", ALL],
+        [float(cosine) for cosine in sys.argv[3:]] or [0.80, 0.90, 0.95],
+    )

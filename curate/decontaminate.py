@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tamis import embed
 from tamis.curate import calibrate, injection, near
 from tamis.curate.leak_candidates import COMMON, Proposer, proposer
 from tamis.curate.leak_channels import Likeness, likeness
@@ -258,4 +259,21 @@ def cannot_fire(found: Index, items: int) -> str | None:
     return (
         f"n-grams cannot fire on {found.too_short} of {items} evaluation items: with under {SHORTEST} words that other "
         "items do not share, they are found as whole prompts and by likeness only"
+    )
+
+
+def without_meaning(embedder: str, english: float) -> str | None:
+    """A warning where English rephrasings are looked for by their letters, though a model of meaning could be had.
+
+    Args:
+        embedder: the one that is used.
+        english: share of the evaluation items in English, 0 to 1; no other language has a packaged model.
+    """
+    if embedder != "lsa" or english < 1 - embed.FOREIGN:
+        return None
+    installed = embed.choose("auto", np.zeros(0), english) != "lsa"
+    return (
+        "rephrased evaluation items are looked for by their letters, not by their meaning (embedder lsa), which found "
+        "6 to 87 % of the rephrasings of three MMLU tests where MiniLM found 95 % and more: "
+        + ("set embedder: auto" if installed else "pip install 'tamis[curate]'")
     )

@@ -467,6 +467,7 @@ class Work:
         assert self.index is not None
         tongues = self.items["language"].to_pylist()
         english = sum(t == "en" for t in tongues) / max(len(tongues), 1)
+        embedder = embed.choose(self.recipe.embedder, np.zeros(0), english)
         self.rephrased = decontaminate.rephrased(
             list(self.prompts.take(rows)),
             weights,
@@ -474,11 +475,11 @@ class Work:
             self.items["id"].to_pylist(),
             np.array(self.items["component"]),
             self.index,
-            embedder=embed.choose(self.recipe.embedder, np.zeros(0), english),
+            embedder=embedder,
             fdr=fdr,
             cache=cache_folder() / "vectors",
         )
-        self.warn(self.rephrased.warning)
+        self.warn(self.rephrased.warning or decontaminate.without_meaning(embedder, english))
         names = self.items["id"].to_pylist()
         leaked = np.flatnonzero(self.rephrased.leaks)
         of_hash = {int(hashes[rows[k]]): int(k) for k in leaked.tolist()}

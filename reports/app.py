@@ -12,26 +12,29 @@ from tamis.reports import page_state
 HERE = Path(__file__).parent
 st.set_page_config(page_title="Tamis", page_icon="🥁", layout="wide")
 
-# Pages are files: AppTest finds only those, and each has its URL.
-PAGES = [
-    ("overview.py", "Overview", ""),
-    ("compare.py", "Compare", "compare"),
-    ("examples.py", "Examples", "examples"),
-    ("slices.py", "Slices", "slices"),
-    ("curation.py", "Curation", "curation"),
-    ("review.py", "Review", "review"),
-    ("diff.py", "Diff", "diff"),
-    ("map.py", "Map", "map"),
-    ("choose.py", "Base", "base"),
-    ("training.py", "Training", "training"),
-    ("monitor.py", "Monitor", "monitor"),
-    ("study.py", "Study", "study"),
-    ("runs.py", "Runs", "runs"),
-    ("method.py", "Method", "method"),
-]
+# Pages are files: AppTest finds only those. The address of a page is the name of its file.
+PAGES = {
+    "overview": "Overview",
+    "compare": "Compare",
+    "examples": "Examples",
+    "slices": "Slices",
+    "curation": "Curation",
+    "review": "Review",
+    "diff": "Diff",
+    "map": "Map",
+    "choose": "Base model",
+    "training": "Training",
+    "monitor": "Monitor",
+    "study": "Study",
+    "runs": "Runs",
+    "method": "Method",
+}
 
 page = st.navigation(
-    [st.Page(HERE / "views" / file, title=title, url_path=url, default=not url) for file, title, url in PAGES],
+    [
+        st.Page(HERE / "views" / f"{name}.py", title=title, url_path=name, default=name == "overview")
+        for name, title in PAGES.items()
+    ],
     expanded=True,  # else four of them hide behind "View 4 more"
 )
 # Streamlit leaves a third of a laptop's screen empty; tables with intervals need it.

@@ -28,7 +28,9 @@ def choosing(found: Choosing | None, *, titled: bool = True) -> str:
         return ""
     title = "<h2>Which base</h2>" if titled else ""
     said = f'<p class="finding"><b>{in_html(found.name)}</b>: {in_html(found.why, 1000)}.</p>'
-    figure = trade_off(found) or ""
+    drawn = trade_off(found)
+    what = "Area: cost of 1,000 requests. Dashed line: candidates that no faster one equals."
+    figure = f'<figure><figcaption class="muted">{what}</figcaption>{drawn}</figure>' if drawn else ""
     return f'<section id="base">{title}{said}{_table(found)}{figure}{_how(found)}{_ruled_out(found)}</section>'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tamis.reports import written_numbers as written
 from tamis.reports.measures import Measure, mapping, measure, number, rows, text, whole
 
 PRICE = "cost.{}_per_1k"
@@ -88,7 +89,7 @@ def choosing_view(raw: dict[str, Any]) -> Choosing:
         candidates=tuple(_candidate(r, metric, price, str(recommended["name"])) for r in rows(raw["candidates"])),
         name=str(recommended["name"]),
         model=text(recommended.get("model")) or "",
-        why=text(recommended.get("why")) or "",
+        why=written.said(text(recommended.get("why")) or ""),
         front=tuple(str(name) for name in raw.get("front") or ()),
         calls=whole(calls.get("asked")),
         everything=whole(calls.get("everything")),

@@ -657,11 +657,11 @@ def _text(
     x: float, y: float, text: str, role: Role, anchor: str = "start", *, bold: bool = False, halo: bool = False
 ) -> str:
     weight = ' font-weight="600"' if bold else ""
-    # a rim in the ground's colour, so that a label can be read across a line
-    rim = ' stroke-width="3" stroke-linejoin="round" paint-order="stroke"' if halo else ""
-    paint = _both(role, "ground") if halo else _fill(role)
     shown = html.escape(one_line(text, 120))
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {paint}{rim}{weight}>{shown}</text>'
+    place = f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    # beneath, the same in a rim of the ground's colour, so that a label can be read across a line
+    rim = f'{place} {_stroke("ground")} fill="none" stroke-width="3" stroke-linejoin="round"{weight}>{shown}</text>'
+    return f"{rim if halo else ''}{place} {_fill(role)}{weight}>{shown}</text>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, role: Role, *, dash: str = "", width: float = 1) -> str:

@@ -23,8 +23,15 @@ def finding(view: SystemsView | None, funnel: Funnel | None, arm: str, candidate
     parts += [_against(pair, _other_rows(view, pair)) for pair in view.across_arms((system.arm, candidate))[:1]]
     text = ", ".join(p for p in parts if p)
     if (cost := system.cost) and cost.known:
-        text += f"; 1,000 requests cost {cost.text}"
+        text += f"; 1,000 requests cost {cost.text}{_cost_share(cost, view.anywhere(arm, baseline), baseline)}"
     return f"{text}."
+
+
+def _cost_share(cost: Measure, other: SystemRow | None, baseline: str) -> str:
+    theirs = other.cost if other else None
+    if theirs is None or not theirs.finite or cost.finite is None or theirs.metric != cost.metric:
+        return ""
+    return f", {written.times(cost.finite / theirs.finite)} what {SHORT.get(baseline, baseline)} costs"
 
 
 def _rows_only(funnel: Funnel | None) -> str:
@@ -51,8 +58,10 @@ def _who(system: SystemRow, funnel: Funnel | None) -> str:
     if not system.train_rows:
         return f"{name[0].upper()}{name[1:]} reaches"
     rows = written.count(system.train_rows)
-    of = f" of {written.count(funnel.read)}" if funnel else ""
-    return f"Trained on {rows}{of} rows, {name} reaches"
+    if not funnel or not funnel.read:
+        return f"Trained on {rows} rows, {name} reaches"
+    share = written.share(system.train_rows / funnel.read)
+    return f"Trained on {rows} of {written.count(funnel.read)} rows ({share}), {name} reaches"
 
 
 def _span(measure: Measure) -> str:
@@ -75,5 +84,5 @@ def _other_rows(view: SystemsView, pair: PairRow) -> str:
     ours, theirs = view.find(*pair.candidate), view.find(*pair.baseline)
     same = ours is not None and theirs is not None and ours.train_rows == theirs.train_rows
     if arm == "random":
-        return "as many rows drawn at random" if same else "rows drawn at random"
-    return f"the arm {arm}" if not same else f"as many rows of the arm {arm}"
+        return "the same on as many rows drawn at random" if same else "the same on rows drawn at random"
+    return f"the arm {arm}" if not same else f"the same on as many rows of the arm {arm}"

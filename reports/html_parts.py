@@ -161,7 +161,11 @@ def gates(view: ReportView) -> str:
         return ""
     shown = main.worst_first[:MOST_GATES]
     head = ["gate", "limit", "measured", f"{shown[0].measure.per_cent} interval", "distance", "result"]
-    caption, notes = "Every gate of the policy, those that failed first", [_gate_note(g) for g in shown]
+    caption = (
+        "Every gate of the policy, those that failed first; distance: from the limit to what is judged, which is the "
+        "interval's worse end unless the gate says otherwise"
+    )
+    notes = [_gate_note(g) for g in shown]
     shown_table = table(head, [_gate_cells(g) for g in shown], caption, notes=notes)
     left_out = cut(len(main.gates), len(shown), "gates")
     return f'<section id="gates"><h2>Gates</h2>{shown_table}{left_out}</section>'
@@ -206,7 +210,8 @@ def arms(view: ReportView) -> str:
         return ""
     systems, metric = view.systems, view.systems.primary
     label = named(metric).label
-    head = ["arm", "rows", f"{label} of {in_html(view.candidate)}", "interval", "training", "verdict"]
+    span = f"{systems.confidence * 100:g}% interval"
+    head = ["arm", "rows", f"{label} of {in_html(view.candidate)}", span, "training", "verdict"]
     body = []
     for arm in view.arms:
         row, verdict = arm.candidate, arm.verdict

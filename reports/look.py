@@ -18,12 +18,13 @@ def page_css() -> str:
     )
 
 
-def part_css(dark: bool) -> str:
-    """For a section inside the app, whose theme decides."""
-    palette = figures.DARK | TINTS_DARK if dark else figures.LIGHT | TINTS_LIGHT
-    recolour = figures.style(figures.DARK) if dark else ""
+def part_css() -> str:
+    """For a section inside the app: the `color-scheme` of Streamlit's theme decides, also when it turns later."""
+    light, dark = figures.LIGHT | TINTS_LIGHT, figures.DARK | TINTS_DARK
+    both = {name: f"light-dark({colour},{dark[name]})" for name, colour in light.items()}
+    recolour = figures.style({role: both[role] for role in figures.LIGHT})
     narrow = f"@container (max-width:960px){{{_squeezed(_NARROW)}}}"
-    return f":host{{{_tokens(palette)}color:var(--ink)}}{recolour}{_squeezed(_RULES + _IN_APP)}{narrow}"
+    return f":host{{{_tokens(both)}color:var(--ink)}}{recolour}{_squeezed(_RULES + _IN_APP)}{narrow}"
 
 
 def _tokens(palette: dict[str, str]) -> str:

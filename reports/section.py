@@ -37,6 +37,7 @@ export default function (component) {
     const pick = () => setTriggerValue("picked", mark.dataset.key);
     mark.setAttribute("tabindex", "0");
     mark.setAttribute("role", "button");
+    mark.closest("svg")?.setAttribute("role", "group");  // an image holds nothing that can be pressed
     mark.addEventListener("click", pick);
     mark.addEventListener("keydown", (e) => {
       if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); }
@@ -63,12 +64,7 @@ def section(html: str, key: str, *, clickable: bool = False) -> str | None:
         return None
     if not clickable:
         html = html.replace(" data-key=", " data-name=")
-    data = {"html": html, "css": look.part_css(dark())}
+    data = {"html": html, "css": look.part_css()}
     result = _component(key=f"section-{key}", data=data, on_picked_change=lambda: None)
     picked = getattr(result, "picked", None)
     return str(picked) if picked else None
-
-
-def dark() -> bool:
-    """Whether the reader sees the dark theme."""
-    return getattr(st.context.theme, "type", None) == "dark"

@@ -63,7 +63,7 @@ class StudyView:
         """The size that is enough, or that none was shown to be."""
         found = {m: n for m, n in self.recommended.items() if n is not None}
         if not found:
-            word = "INCONCLUSIVE" if any(p.verdict == "open" for p in self.points) else "No size tried is enough"
+            word = "not certain yet" if any(p.verdict == "open" for p in self.points) else "no size tried is enough"
             return f"{word}, against all {written.count(self.reference.size)} rows"
         method = min(found, key=lambda m: (found[m], m))
         return (
@@ -113,6 +113,6 @@ def study_view(home: str, raw: dict[str, Any]) -> StudyView:
         reference=point(whole),
         points=tuple(point(p) for p in raw["points"]),
         recommended={str(m): None if n is None else int(n) for m, n in raw["recommended"].items()},
-        sentences=tuple(study_words.sentences(raw)),
+        sentences=tuple(written.said(s) for s in study_words.sentences(raw)),
         currency=str(raw.get("currency") or "USD"),
     )

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Literal
 
+from tamis.reports import written_numbers as written
 from tamis.reports.folder import Folder
 from tamis.reports.measures import Measure, mapping, measure, number, rows, text, whole
 
@@ -109,8 +110,8 @@ def tries_view(kind: Kind, raw: dict[str, Any]) -> Tries:
 
 def _says(raw: dict[str, Any], kind: Kind) -> tuple[str, ...]:
     if kind == "sweep":
-        origin = text(raw.get("origin"))
-        return tuple(s for s in (text(raw.get("advice")), origin and f"Asked: {origin}.") if s)
+        origin, advice = text(raw.get("origin")), written.said(text(raw.get("advice")) or "")
+        return tuple(s for s in (advice, origin and f"Asked: {origin}.") if s)
     failed = [f"{arm} was not trained: {text(why)}." for arm, why in mapping(raw.get("failed")).items()]
     general = whole(raw.get("general"))
     forgets = (

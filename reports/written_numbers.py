@@ -204,6 +204,11 @@ def limits(metric: str, lower: float | None, upper: float | None, unit: str | No
     return interval(bound(metric, lower, unit, of), bound(metric, upper, unit, of))
 
 
+def said(sentence: str) -> str:
+    """A sentence that was written for a terminal, with real minus signs; the dashes of names and dates stay."""
+    return re.sub(r"(?<![\w.)\]-])-(?=\.?\d)", MINUS, sentence)
+
+
 def tick(text: str) -> str:
     """A written number of an axis, where values are round: without the zeros that say how precise it is.
 

@@ -1,7 +1,5 @@
 """First page: the verdict, the numbers behind it, the gates, and how the systems compare."""
 
-from typing import Literal
-
 import streamlit as st
 
 from tamis.reports import html_parts as parts
@@ -36,16 +34,17 @@ def cards() -> None:
         return
     for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
         mine, other, name = ours.get(metric), theirs.get(metric) if theirs else None, named(metric)
-        delta = None
+        delta, arrow, colour = None, "off", "gray"
         if other is not None and other.finite is not None and mine.finite is not None:
-            change = written.difference(metric, mine.finite - other.finite, mine.unit)
-            # Streamlit looks for an ASCII minus to know which way the arrow points
-            delta = f"{change.replace(written.MINUS, '-')} to {in_streamlit(view.baseline, 40)}"
+            change = mine.finite - other.finite
+            delta = f"{written.difference(metric, change, mine.unit)} to {in_streamlit(view.baseline, 40)}"
+            # Streamlit reads the way from an ASCII minus, which is not how a number is written here
+            if change:
+                arrow = "up" if change > 0 else "down"
+                colour = "gray" if not name.direction else "green" if arrow == name.direction else "red"
         with column, st.container(border=True):
-            colour: Literal["inverse", "normal", "off"]
-            colour = "inverse" if name.direction == "down" else "normal" if name.direction == "up" else "off"
             how = in_streamlit(mine.how, 300) or None
-            st.metric(in_streamlit(name.label), mine.text, delta, delta_color=colour, help=how)
+            st.metric(in_streamlit(name.label), mine.text, delta, colour, delta_arrow=arrow, help=how)
             span = f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval"
             st.caption(in_streamlit(span))
 

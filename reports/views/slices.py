@@ -1,8 +1,9 @@
 """Where the candidate is worse: gates judged by slice, and counts per label and language."""
 
+import duckdb
 import streamlit as st
 
-from tamis.reports import figures, page_state
+from tamis.reports import figures, ledger_query, page_state
 from tamis.reports import html_parts as parts
 from tamis.reports import written_numbers as written
 from tamis.reports.figures import Dot, Limit
@@ -12,6 +13,7 @@ from tamis.reports.visible_text import in_html, in_streamlit, visible
 from tamis.reports.visible_text import line as one_line
 
 MOST = 40
+MOST_LABELS = 10_000  # whose rows are counted
 
 found = page_state.titled("Slices")
 view = found.view
@@ -57,24 +59,35 @@ by = st.segmented_control(
     "Count by", ["label", "language"], default="label", key="by", bind="query-params", required=True
 )
 counts = slice_counts(examples.rows, by)
+trained: dict[str, int] | None = None
+if by == "label" and page_state.has_ledger(found.run):
+    try:
+        trained = {s["value"]: s["kept"] for s in ledger_query.shares(found.run, "label", most=MOST_LABELS)}
+    except (duckdb.Error, OSError):
+        page_state.damaged(found.run.curate, "the ledger or the records", view)
 rows = []
 for s in counts[:200]:
-    name = in_html(one_line(s.name, 60))
-    before = f"{written.count(s.baseline_right)}" if s.baseline_right is not None else written.DASH
-    note = '<span class="muted">too few to say</span>' if s.too_few else ""
+    instead = "" if s.instead is None else f"{in_html(one_line(s.instead[0], 40))} {parts.muted(f'×{s.instead[1]}')}"
     rows.append(
         [
-            name,
+            in_html(one_line(s.name, 60)),
             written.count(s.items),
             written.count(s.right),
-            before,
+            written.count(s.baseline_right) if s.baseline_right is not None else written.DASH,
             f'<span class="t-good">{s.fixed}</span>',
             f'<span class="t-bad">{s.broken}</span>',
-            note,
+            *([written.count(trained.get(s.name, 0))] if trained is not None else []),
+            instead,
+            '<span class="muted">too few to say</span>' if s.too_few else "",
         ]
     )
 head = [by, "items", f"right, {in_html(examples.candidate)}", f"right, {in_html(examples.baseline or 'no baseline')}"]
-caption = f"Counts, no statistics; under {FEW} items nothing can be said of a slice"
-section(parts.table([*head, "fixed", "broken", ""], rows, caption, range(1, 6)), f"counts-{by}")
+head += ["fixed", "broken", *(["rows kept"] if trained is not None else []), "most often said instead", ""]
+caption = (
+    f"Counts, no statistics; under {FEW} items nothing can be said of a slice. Rows kept: by curation, of this label"
+    if trained is not None
+    else f"Counts, no statistics; under {FEW} items nothing can be said of a slice"
+)
+section(parts.table(head, rows, caption, range(1, 7 if trained is not None else 6), "dense"), f"counts-{by}")
 if len(counts) > 200:
     st.caption(f"200 of {len(counts):,} shown")

@@ -4,7 +4,6 @@ import streamlit as st
 
 from tamis.reports import page_state, study_html
 from tamis.reports.section import section
-from tamis.reports.visible_text import in_streamlit
 
 found = page_state.titled("Study")
 view = found.view
@@ -18,5 +17,4 @@ if len(names) > 1:
     asked = st.segmented_control("Judged by", names, default=names[0], key="judged", bind="query-params", required=True)
     chosen = asked or names[0]
 study = next(s for s in view.studies if s.judged_by == chosen)
-st.caption(in_streamlit(f"{study.metric}, margin {study.margin:g}"))
 section(study_html.study(study), f"study-{names.index(chosen)}")

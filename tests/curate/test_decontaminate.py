@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tamis import embed
 from tamis.curate import calibrate, decontaminate, injection, leak_candidates, leak_channels, leak_text
 from tamis.curate.normal import hash64
 from tamis.curate.pipeline import curate
@@ -180,6 +181,25 @@ def test_rephrased_items_leave_with_a_reason_and_their_item(tmp_path, sociology)
     power = report["rephrased"]["power"]["heavy"]
     assert power["rephrased"] > power["ngram"] >= 0
     assert report["rephrased"]["inside"]["groups"] <= half
+    card = json.loads((tmp_path / "run" / "curate" / "card.json").read_text())
+    assert any("by their letters" in w for w in card["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("embedder", "english", "installed", "says"),
+    [
+        ("lsa", 1.0, True, "set embedder: auto"),
+        ("lsa", 1.0, False, "pip install 'tamis[curate]'"),
+        ("lsa", 0.5, True, None),  # no packaged model reads the other half
+        (embed.MINILM, 1.0, True, None),
+    ],
+)
+def test_looking_by_letters_only_is_said_where_a_model_of_meaning_could_be_had(
+    monkeypatch, embedder, english, installed, says
+):
+    monkeypatch.setattr(embed, "_installed", lambda *_: installed)
+    found = decontaminate.without_meaning(embedder, english)
+    assert found is None if says is None else found.endswith(says)
 
 
 def test_without_a_rate_nothing_is_calibrated(tmp_path, sociology):

@@ -22,7 +22,9 @@ for (const root of roots.slice(arguments[0])) {
   for (let node; (node = walk.nextNode());) {
     const e = node.parentElement, box = e?.getBoundingClientRect();
     if (!e || !node.data.trim() || !box.width || !box.height || UNSEEN.includes(e.localName)) continue;
-    const css = getComputedStyle(e), ink = numbers(e.ownerSVGElement ? css.fill : css.color);
+    const css = getComputedStyle(e), painted = e.ownerSVGElement ? css.fill : css.color;
+    if (painted === "none") continue;  // the rim of a label: the letters are the text on it
+    const ink = numbers(painted);
     const [low, high] = [luminance(ink), luminance(behind(e))].sort((a, b) => a - b);
     const ratio = (high + 0.05) / (low + 0.05), size = parseFloat(css.fontSize);
     const enough = size >= 24 || (size >= 18.66 && css.fontWeight >= 700) ? 3 : 4.5;

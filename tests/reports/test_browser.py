@@ -5,6 +5,7 @@ pytest -m browser tests/reports/test_browser.py
 """
 
 import contextlib
+import importlib.util
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.browser
 webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WAIT_S = 60
+STAYS = 4  # times in a row that a page must be found at rest, 0.2 s apart
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--use-angle=swiftshader",
@@ -81,7 +83,9 @@ def settled(driver) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     ready = "[data-testid=stApp][data-test-script-state=notRunning]"
-    WebDriverWait(driver, WAIT_S).until(lambda d: d.find_elements("css selector", ready))
+    for _ in range(STAYS):
+        WebDriverWait(driver, WAIT_S).until(lambda d: d.find_elements("css selector", ready))
+        time.sleep(0.2)
 
 
 def in_sections(driver, selector: str):
@@ -256,21 +260,66 @@ def test_a_reason_of_the_diff_leads_to_its_rows_and_their_fate_in_both_and_stays
 def test_no_page_asks_anybody_else_or_writes_an_error_to_the_console(driver, address, page):
     driver.get(f"{address}/{page}")
     until(driver, lambda: driver.find_elements("css selector", "h1") or in_sections(driver, "h1"), "the title")
-    for theme in ("light", "dark"):
-        lit(driver, theme)
-        driver.get(f"{address}/{page}")  # an open page takes its other colours only when it is drawn again
+    ground = lambda: driver.execute_script(  # noqa: E731
+        "return getComputedStyle(document.querySelector('.stApp')).backgroundColor"
+    )
+    for theme, wanted in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(15, 23, 42)")):
+        lit(driver, theme)  # the page stays open: its sections turn with the system
+        until(driver, lambda w=wanted: ground() == w, theme)
         settled(driver)
-        end = time.monotonic() + 15  # Streamlit draws the page again in the other theme
+        end = time.monotonic() + 15  # Streamlit draws its own part again in the other theme
         while (faint := driver.execute_script(FAINT, 1)) and time.monotonic() < end:
             time.sleep(0.3)
         assert faint == [], theme
-        ground = driver.execute_script("return getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-        assert (ground == "rgb(255, 255, 255)") == (theme == "light")
     assert not driver.find_elements("css selector", "[data-testid=stException]")
     assert not asked_elsewhere(driver)
     # a page opened by its address asks for health and settings below that address first, and finds none: Streamlit's
     said = [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
     assert not [m for m in said if "_stcore/" not in m]
+
+
+def axe_says(driver, *, ours: bool = False) -> list[str]:
+    """What axe-core finds wrong by WCAG 2.2 A and AA and by its best practices.
+
+    Args:
+        driver: a page is open in it.
+        ours: only what is inside of the app's sections and map; the frame around them is Streamlit's.
+    """
+    package = importlib.util.find_spec("axe_playwright_python")
+    if not (package and package.origin):
+        pytest.skip("axe-core: pip install --no-deps axe-playwright-python")
+    driver.execute_script(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+    found = driver.execute_async_script("axe.run(document).then(arguments[0], e => arguments[0]({ error: String(e) }))")
+    assert "error" not in found, found
+    assert len(found["passes"]) > 10
+    return [
+        f"{v['id']}: {v['help']}: {node['html'][:120]}"
+        for v in found["violations"]
+        for node in v["nodes"]
+        if not ours or any(isinstance(step, list) for step in node["target"])  # a path through a shadow root
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_wrong_with_the_report_and_would(driver, finished, tmp_path, theme):
+    lit(driver, theme)
+    driver.get(f"file://{write_html(finished, tmp_path / 'report.html')}")
+    driver.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
+    assert axe_says(driver) == []
+    driver.execute_script(
+        "document.documentElement.removeAttribute('lang'); document.querySelector('svg').removeAttribute('aria-label');"
+        "document.querySelector('caption').style.color = arguments[0]",
+        "#aaaaaa" if theme == "light" else "#444444",
+    )
+    assert {said.split(":")[0] for said in axe_says(driver)} >= {"html-has-lang", "svg-img-alt", "color-contrast"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing_wrong_with_the_sections_of_a_page(driver, address, page):
+    driver.get(f"{address}/{page}")
+    until(driver, lambda: driver.find_elements("css selector", "h1") or in_sections(driver, "h1"), "the title")
+    settled(driver)
+    assert axe_says(driver, ours=True) == []
 
 
 # Texts that stand out too little, told by the browser itself.

@@ -21,7 +21,7 @@ def texts(svg: str) -> list[tuple[float, float, str, str]]:
     """(left, right, anchor, text) of every text, by the figure's own estimate of widths."""
     found = []
     for element in ET.fromstring(svg).iter():
-        if not element.tag.endswith("}text"):
+        if not element.tag.endswith("}text") or element.get("fill") == "none":  # a rim: the same text stands on it
             continue
         x, anchor, text = float(element.get("x")), element.get("text-anchor"), element.text or ""
         wide = figures._width(text)

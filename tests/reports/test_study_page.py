@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_the_report_says_the_size_the_sentence_and_every_point(copy: Run):
     assert section.count("<tr") == 6  # a header, four points, all rows
     assert "20.0%" in section  # of the tokens of all rows
     assert "NOT by training" not in section
+
+
+def test_a_minus_sign_is_written_one_way_in_table_and_sentences(copy: Run):
+    write_json(copy.path / "study" / "result.json", result(**TRUTH))
+    (found,) = load(copy).studies
+    assert "at worst −" in found.sentences[1]
+    html = study_html.study(found)
+    assert html.count("−") > 10
+    assert not re.search(r"(?<![\w.])-\d", re.sub("<svg.*?</svg>|<[^>]+>", " ", html))
 
 
 def test_intervals_and_the_limit_are_in_the_curve(copy: Run):

@@ -1,10 +1,12 @@
 """Run folders, whole and broken, as view-models."""
 
 import json
+import re
 import shutil
 
 import pytest
 
+from tamis.reports import written_numbers as written
 from tamis.reports.view import load
 from tamis.run import Run
 from tamis.schema import read_json, write_json
@@ -16,11 +18,25 @@ def test_the_finding_names_rows_quality_base_random_rows_and_cost(finished):
     tuned = next(s for s in raw["systems"] if (s["arm"], s["system"]) == ("chosen", "tuned"))
     value = tuned["metrics"]["accuracy"]["value"]
     assert view.finding.startswith(
-        f"Trained on 300 of 3,000 rows, the tuned model reaches {value * 100:.1f}% accuracy (95% interval "
+        f"Trained on 300 of 3,000 rows (10.0%), the tuned model reaches {value * 100:.1f}% accuracy (95% interval "
     )
     assert "above the untuned base" in view.finding
-    assert "as many rows drawn at random" in view.finding
-    assert view.finding.endswith("1,000 requests cost $0.0966.") or "1,000 requests cost $" in view.finding
+    assert "the same on as many rows drawn at random" in view.finding
+    costs = [next(v["value"] for k, v in s["metrics"].items() if k.endswith("_per_1k")) for s in (tuned, raw_base(raw))]
+    share = written.times(costs[0] / costs[1])
+    assert view.finding.endswith(f"; 1,000 requests cost ${costs[0]:.4f}, {share} what the untuned base costs.")
+
+
+def raw_base(comparison: dict) -> dict:
+    return next(s for s in comparison["systems"] if s["system"] == "base")
+
+
+def test_without_a_price_of_the_baseline_the_finding_compares_no_cost(copy):
+    raw = read_json(copy.comparison)
+    base = raw_base(raw)["metrics"]
+    base.pop(next(k for k in base if k.endswith("_per_1k")))
+    write_json(copy.comparison, raw)
+    assert re.search(r"; 1,000 requests cost \$[\d.]+\.$", load(copy).finding)
 
 
 def test_a_difference_whose_interval_holds_zero_is_never_called_a_gain(copy):

@@ -67,6 +67,18 @@ def test_tiny_p_values_are_not_written_out(value, text):
     assert written.p_value(value) == text
 
 
+SAID = [
+    ("lose -2.2 points (-3 to -.5)", "lose −2.2 points (−3 to −.5)"),
+    ("falls as rows^-0.31", "falls as rows^−0.31"),
+    ("SmolLM2-135M on 2026-11-24, 3-5 rows, --rows 5, a -b", "SmolLM2-135M on 2026-11-24, 3-5 rows, --rows 5, a -b"),
+]
+
+
+@pytest.mark.parametrize(("sentence", "text"), SAID)
+def test_a_sentence_of_another_part_gets_real_minus_signs_and_keeps_its_dashes(sentence, text):
+    assert written.said(sentence) == text
+
+
 BY_METRIC = [
     ("accuracy", 0.9333, None, "93.3%"),
     ("macro_f1", 0.9312, None, "0.931"),
