@@ -67,6 +67,12 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
             assert heading in {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}, target
 
 
+def test_no_page_waits_to_be_filled_in():
+    pages = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    waiting = [p for p in pages if re.search(r"(?<!\$)\{\{", p.read_text(encoding="utf-8"))]
+    assert not waiting
+
+
 def test_every_page_of_the_docs_can_be_reached_from_its_first():
     seen, left = set(), [ROOT / "docs" / "README.md"]
     while left:
