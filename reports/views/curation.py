@@ -101,7 +101,7 @@ def rows_table() -> None:
             "language": r["language"],
             "source": one_line(r["source"], 30),
             "similarity": "" if r["similarity"] is None else f"{r['similarity']:.3f}",
-            "to the limit": "" if r["slack"] is None or r["stage"] == "select" else f"{r['slack']:,.3f}",
+            "to the limit": "" if r["slack"] is None or r["stage"] == "select" else written.said(f"{r['slack']:,.3f}"),
             "rank": "" if r["rank"] is None else written.count(r["rank"]),
         }
         for r in here

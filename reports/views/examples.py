@@ -122,7 +122,8 @@ if examples.baseline:
     ]
 where = [x for x in (item.label, item.language, item.finish and f"finish: {item.finish}", item.key, item.id) if x]
 lines.append(("item", " · ".join(in_html(one_line(x, 60)) for x in where)))
-section(f"<h2>The item</h2>{parts.facts(lines)}", "item-detail")
+marks = "Struck through: expected and not said; underlined: said and not expected."
+section(f'<h2>The item</h2>{parts.facts(lines)}<p class="muted">{marks}</p>', "item-detail")
 
 at = rows.index(item) if item in rows else 0
 previous, following = st.columns([1, 1])
