@@ -31,6 +31,17 @@ def reasons_of(path: str, at: object) -> list[dict[str, Any]]:
     return ledger_query.reasons(run)
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
+def passing(path: str, at: object, where: Filter) -> tuple[int, list[int]]:
+    """How many rows pass, and the places of the first of them where they are ordered by a limit."""
+    return ledger_query.nearest(run, where) if where.near_limit else (ledger_query.count(run, where), [])
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def page_of(path: str, at: object, where: Filter, number: int) -> list[dict[str, Any]]:
+    return ledger_query.page(run, where, number, closest=passing(path, at, where)[1])
+
+
 def part(draw: Callable[[], None]) -> Callable[[], None]:
     """A part of the page that is drawn anew alone: what is asked of a million rows elsewhere is not asked again."""
 
@@ -69,7 +80,8 @@ def overview() -> None:
 def rows_table() -> None:
     """The rows behind an aggregate, page by page, and one row's fate."""
     st.subheader("Rows")
-    reasons = reasons_of(str(run.path), page_state.signature(run))
+    known_as = str(run.path), page_state.signature(run)
+    reasons = reasons_of(*known_as)
     stages = list(dict.fromkeys(r["stage"] for r in reasons))
     a, b, c, d = st.columns(4)
     verdict = a.selectbox(
@@ -84,13 +96,13 @@ def rows_table() -> None:
     text = d.text_input("Id, key, label or file contains", key="rows_q", bind="query-params")
     near = st.checkbox("Closest to a limit first", key="near", bind="query-params")
     where = Filter(verdict, stage, reason, None, text or None, near)
-    total = ledger_query.count(run, where)
+    total, _ = passing(*known_as, where)
     if not total:
         st.info("No row passes these filters.")
         return
     pages = -(-total // PAGE)
     number = st.pagination(pages, key="rows_page", bind="query-params") if pages > 1 else 1
-    here = ledger_query.page(run, where, number)
+    here = page_of(*known_as, where, number)
     st.caption(f"{written.count(total)} rows; click one to see its fate")
     head = ["row", "verdict", "reason", "label", "language", "source", "similarity", "to the limit", "rank"]
     body = [
