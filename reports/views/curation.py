@@ -42,6 +42,11 @@ def page_of(path: str, at: object, where: Filter, number: int) -> list[dict[str,
     return ledger_query.page(run, where, number, closest=passing(path, at, where)[1])
 
 
+def first_page() -> None:
+    """Another filter is read from its beginning."""
+    st.session_state["rows_page"] = 1
+
+
 def part(draw: Callable[[], None]) -> Callable[[], None]:
     """A part of the page that is drawn anew alone: what is asked of a million rows elsewhere is not asked again."""
 
@@ -66,6 +71,7 @@ def overview() -> None:
         picked = section(drawings.funnel_figure(funnel), "funnel", clickable=True)
         if picked:
             st.session_state["stage"], st.session_state["reason"] = picked, None
+            first_page()
         st.caption("Click a bar to see the rows that fell there.")
     with right:
         rows = [
@@ -85,16 +91,19 @@ def rows_table() -> None:
     stages = list(dict.fromkeys(r["stage"] for r in reasons))
     a, b, c, d = st.columns(4)
     verdict = a.selectbox(
-        "Verdict", ["kept", "dropped"], index=None, key="verdict", bind="query-params", placeholder="any"
+        "Verdict", ["kept", "dropped"], index=None, key="verdict", bind="query-params", placeholder="any",
+        on_change=first_page,
+    )  # fmt: skip
+    stage = b.selectbox(
+        "Stage", stages, index=None, key="stage", bind="query-params", placeholder="any", on_change=first_page
     )
-    stage = b.selectbox("Stage", stages, index=None, key="stage", bind="query-params", placeholder="any")
     known = [r["reason"] for r in reasons if r["reason"] and (stage is None or r["stage"] == stage)]
     reason = c.selectbox(
         "Reason", known, index=None, key="reason", bind="query-params", placeholder="any",
-        format_func=lambda r: REASONS.get(r, one_line(r)),
+        format_func=lambda r: REASONS.get(r, one_line(r)), on_change=first_page,
     )  # fmt: skip
-    text = d.text_input("Id, key, label or file contains", key="rows_q", bind="query-params")
-    near = st.checkbox("Closest to a limit first", key="near", bind="query-params")
+    text = d.text_input("Id, key, label or file contains", key="rows_q", bind="query-params", on_change=first_page)
+    near = st.checkbox("Closest to a limit first", key="near", bind="query-params", on_change=first_page)
     where = Filter(verdict, stage, reason, None, text or None, near)
     total, _ = passing(*known_as, where)
     if not total:

@@ -55,3 +55,10 @@ def test_the_page_lists_the_rows_of_its_filter_and_shows_the_fate_of_the_one_tha
     assert app.query_params["row"] in (listed[7], [listed[7]])
     assert "<h2>The row</h2>" in html_of(app)
     assert listed[7] in html_of(app).split("<h2>The row</h2>")[1]
+
+
+def test_another_filter_is_read_from_its_first_page(monkeypatch, finished):
+    app = opened(monkeypatch, finished.path, "curation", rows_page="3")
+    assert "Page 3 of" in html_of(app)
+    next(box for box in app.checkbox if box.key == "near").check().run()
+    assert "Page 1 of" in html_of(app)
