@@ -33,18 +33,26 @@ against = f"{examples.candidate} against {examples.baseline}" if examples.baseli
 st.caption(f"{in_streamlit(against)}, {written.count(examples.total)} items")
 kinds = [c for c in CHANGES if examples.counts.get(c)]
 st.caption(", ".join(f"{examples.counts[c]:,} {CHANGES[c]}" for c in kinds))
+
+
+def first_page() -> None:
+    """Another filter is read from its beginning."""
+    st.session_state["page"] = 1
+
+
 # Streamlit writes what is displayed into the URL: words that stay the same, so no counts in them
 word = st.segmented_control(
     "What changed", [CHANGES[c] for c in kinds], key="change", bind="query-params",
-    help="; ".join(f"{CHANGES[c]}: {MEANING[c]}" for c in kinds),
+    help="; ".join(f"{CHANGES[c]}: {MEANING[c]}" for c in kinds), on_change=first_page,
 )  # fmt: skip
 change = next((c for c in kinds if CHANGES[c] == word), None)
 left, right = st.columns(2)
 labels = sorted({e.label for e in examples.rows if e.label})
 label = left.selectbox(
-    "Expected label", labels, index=None, key="label", bind="query-params", format_func=one_line, placeholder="any"
-)
-text = right.text_input("Text in prompt or answer", key="q", bind="query-params")
+    "Expected label", labels, index=None, key="label", bind="query-params", format_func=one_line, placeholder="any",
+    on_change=first_page,
+)  # fmt: skip
+text = right.text_input("Text in prompt or answer", key="q", bind="query-params", on_change=first_page)
 
 
 def passes(e: Example) -> dict[str, bool]:
