@@ -3,6 +3,7 @@
     python benchmarks/app.py                       (Debian's chromium and chromedriver must be installed: make browser)
     python benchmarks/app.py --plotly VENV/bin/python      (an environment of its own: pip install plotly numpy)
     python benchmarks/app.py --run FOLDER                  (a run folder that was made before, by make_run.py say)
+    python benchmarks/app.py --parts first switch          (some of: first switch rows plotly)
 
 The run is the one that the tests of the pages use (`tests/reports/make_run.py`), with a million rows. A time is from
 the click, or from the address, to the frame in which the thing that was asked for stands on the screen.
@@ -59,6 +60,15 @@ window.says = (what) => (e) => [...e.childNodes].some(n => n.nodeType === 3 && n
 window.there = (what) => what.startsWith('[') ? deep(document, e => e.matches(what)) : deep(document, says(what));
 window.idle = () => document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]');
 """
+# The first row of the table, how many pass, and the page as the table says it; null while it is replaced.
+SHOWN = """
+window.shown = () => {
+  const row = deep(document, e => e.matches('b[data-key]'));
+  const total = document.body.innerText.match(/([\\d,]+) rows; click one/)?.[1];
+  return row && total ? [row.dataset.key, total, row.closest('table').caption.textContent] : null;
+};
+window.changed = (...which) => { const now = shown(); return now && which.every(i => now[i] != window.before[i]); };
+"""
 # Polls once a frame, so that a time has the browser's own grain and not that of the wire.
 POLL = """
 const [act, seen, done] = arguments;
@@ -94,7 +104,7 @@ def browser(folder: Path) -> Any:
     for flag in (*FLAGS, f"--user-data-dir={folder}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_script_timeout(20)
+    driver.set_script_timeout(60)
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HELPERS})
     return driver
 
@@ -141,44 +151,65 @@ def report(name: str, seconds: list[float], limit: float | None) -> None:
     print(f"| {name} | {asked} | {statistics.median(seconds):.2f} s | {max(seconds):.2f} s | {verdict} |", flush=True)
 
 
-def measure(address: str, folder: Path) -> None:
-    """Every line of the table."""
+def first_pages(address: str, folder: Path) -> None:
+    """The pages that one comes in by."""
     cold = browser(folder / "cold")
     first = [opened(cold, address + "/", THERE[""])]
     cold.quit()
-    driver = browser(folder / "warm")
-    for page, what in THERE.items():  # a warm server has been asked for every page before
-        opened(driver, f"{address}/{page}", what)
+    driver = warmed(address, folder)
     report("first page, browser's cache empty", first, None)
     report("first page", [opened(driver, address + "/", THERE[""]) for _ in range(TIMES)], 2.0)
     report("map drawn, from its address", [opened(driver, address + "/map", THERE["map"]) for _ in range(TIMES)], 2.0)
+    driver.quit()
+
+
+def warmed(address: str, folder: Path) -> Any:
+    """A browser that has seen every page of a server that has been asked for every page."""
+    driver = browser(folder / "warm")
+    for page, what in THERE.items():
+        opened(driver, f"{address}/{page}", what)
+    return driver
+
+
+def switches(address: str, folder: Path) -> None:
+    """From one page to another by the sidebar."""
+    driver = warmed(address, folder)
     opened(driver, address + "/", THERE[""])
     report("switch to map, the first since the app was opened", [first_switch(driver, address) for _ in range(3)], 1.0)
     for page in THERE:
         report(f"switch to {page or 'overview'}", [switched(driver, page) for _ in range(TIMES)], 1.0)
-    opened(driver, address + "/curation", "rows; click one")
-    total = "document.body.innerText.match(/([\\d,]+) rows; click one/)?.[1]"
-    box = "document.querySelector('input[aria-label^=\"Closest to a limit\"]').click()"
-    seen = f"(window.before ??= {total}, {total}) != window.before"
-    times = []
-    for _ in range(TIMES):
-        driver.execute_script("window.before = undefined")
-        driver.execute_script(f"window.before = {total}")
-        times.append(acted(driver, box, seen))
-    report("filter, and count what passes", times, 0.2)
-    times = []
-    for number in range(2, 2 + TIMES):
-        click = (
-            "[...document.querySelectorAll('[data-testid=stPaginationPage]')]"
-            f".find(b => b.innerText == '{number}').click();"
-            "window.ran = 0;"
-            "new MutationObserver((_, o) => { if (!idle()) window.ran = 1; else if (window.ran) { window.ran = 2; "
-            "o.disconnect(); } }).observe(document.querySelector('[data-testid=stApp]'), "
-            "{attributes: true, attributeFilter: ['data-test-script-state']})"
-        )
-        times.append(acted(driver, click, "window.ran == 2"))
-    report("next page of rows", times, 0.2)
     driver.quit()
+
+
+def rows(address: str, folder: Path) -> None:
+    """A filter of the million rows, and their next page."""
+    driver = warmed(address, folder)
+    opened(driver, address + "/curation", "rows; click one")
+    driver.execute_script(SHOWN)
+    near = "document.querySelector('input[aria-label^=\"Closest to a limit\"]').click()"
+
+    def after(act: str, seen: str) -> float:
+        driver.execute_async_script(POLL, "", "!!idle()")
+        driver.execute_script("window.before = shown()")
+        return acted(driver, act, seen)
+
+    report(
+        "filter: what passes is counted, its rows stand there",
+        [after(near, "changed(0, 1)") for _ in range(2 * TIMES)],
+        0.2,
+    )
+    for order in ("", ", closest to a limit first"):
+        if order:
+            after(near, "changed(0, 1)")
+        times = []
+        for number in range(2, 2 + TIMES):
+            pages = "[...document.querySelectorAll('[data-testid=stPaginationPage]')]"
+            times.append(after(f"{pages}.find(b => b.innerText == '{number}').click()", "changed(0, 2)"))
+        report(f"next page of rows{order}", times, 0.2)
+    driver.quit()
+
+
+PARTS = {"first": first_pages, "switch": switches, "rows": rows}
 
 
 def plotly(python: str, run: Run, folder: Path, every: int) -> None:
@@ -215,6 +246,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--run", type=Path, help="a run folder; default: one is made")
     parser.add_argument("--plotly", help="a python that has plotly")
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "plotly"], default=[*PARTS, "plotly"])
     asked = parser.parse_args()
     os.environ["SE_OFFLINE"] = "true"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -226,16 +258,17 @@ def main() -> None:
         size = write_html(run, folder / "report.html").stat().st_size
         print(f"HTML report with {rows:,} ledger rows behind it: {size / 1000:.0f} kB\n")
         print("| what | asked | median | slowest | |\n|---|---|---|---|---|")
-        with subprocess.Popen(
-            command(0), env=environment(run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as server:
-            assert server.stdout is not None
-            port = next(m[1] for line in server.stdout if (m := re.search(r"http://[\w.]+:(\d+)", line)))
-            try:
-                measure(f"http://127.0.0.1:{port}", folder)
-            finally:
-                stop(server)
-        if asked.plotly:
+        for part in (PARTS[name] for name in asked.parts if name in PARTS):
+            with subprocess.Popen(
+                command(0), env=environment(run), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as server:
+                assert server.stdout is not None
+                port = next(m[1] for line in server.stdout if (m := re.search(r"http://[\w.]+:(\d+)", line)))
+                try:
+                    part(f"http://127.0.0.1:{port}", folder / part.__name__)
+                finally:
+                    stop(server)
+        if asked.plotly and "plotly" in asked.parts:
             for every in (10, 1):
                 plotly(asked.plotly, run, folder, every)
 

@@ -2,8 +2,9 @@
 
     python benchmarks/timing.py        # a quiet machine; needs guidellm
 
-A bare socket says what the server does; `tamis.endpoint` is what evaluation measures latencies with. GuideLLM as the
-client is in tests/evaluate/test_load.py (`-m slow -k two_milliseconds -s` prints its medians).
+A bare socket says what the server does; `tamis.endpoint` is what evaluation measures latencies with. The two take
+turns, so that both meet the same server. GuideLLM as the client is in tests/evaluate/test_load.py (`-m slow -k
+two_milliseconds -s` prints its medians).
 """
 
 from __future__ import annotations
@@ -26,38 +27,55 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 ASKED = [{"role": "user", "content": "where is my order?"}]
 TTFT_MS, ITL_MS, TOKENS = 60, 10, 12
-REQUESTS = 60
+REQUESTS, TURN, WARMUP = 200, 20, 5  # of each client, at a time, and before
 PORT = 18_441
 
 
-def bare(url: str) -> tuple[float, float]:
-    """Median time to the first token and between tokens, in milliseconds, by a blocking socket."""
-    parts = urlsplit(url)
-    body = {"model": "m", "messages": ASKED, "max_tokens": TOKENS, "temperature": 0, "stream": True}
-    data = json.dumps(body | {"stream_options": {"include_usage": True}}).encode()
-    head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-    request = head.encode() + f"Content-Length: {len(data)}\r\n\r\n".encode() + data
-    first, each = [], []
-    with socket.create_connection((parts.hostname, parts.port)) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(REQUESTS + 5):
+Times = list[tuple[float, float]]  # of requests: milliseconds to the first token, and between tokens
+
+
+class Bare:
+    """A blocking socket."""
+
+    def __init__(self, url: str):
+        parts = urlsplit(url)
+        body = {"model": "m", "messages": ASKED, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+        data = json.dumps(body | {"stream_options": {"include_usage": True}}).encode()
+        head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        self.request = head.encode() + data
+        self.link = socket.create_connection((parts.hostname, parts.port))
+        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, count: int) -> Times:
+        found = []
+        for _ in range(count):
             sent, times, got = time.perf_counter(), [], b""
-            link.sendall(request)
+            self.link.sendall(self.request)
             while not got.endswith(b"0\r\n\r\n"):
-                new = link.recv(65_536)
+                new = self.link.recv(65_536)
                 times += [time.perf_counter()] * (b'"content"' in new)
                 got += new
-            first.append(1e3 * (times[0] - sent))
-            each.append(1e3 * (times[-1] - times[0]) / (TOKENS - 1))
-    return statistics.median(first[5:]), statistics.median(each[5:])
+            found.append((1e3 * (times[0] - sent), 1e3 * (times[-1] - times[0]) / (TOKENS - 1)))
+        return found
 
 
-def ours(url: str) -> tuple[float, float]:
+def ours(session: Session, count: int) -> Times:
     """The same by Tamis's client."""
-    with Session(Endpoint(url, "m", concurrency=1)) as session:
-        done = session.complete([ASKED] * (REQUESTS + 5), max_tokens=TOKENS)[5:]
-    first = statistics.median(1e3 * ((d.first_s or 0) - d.sent_s) for d in done)
-    return first, statistics.median(1e3 * ((d.last_s or 0) - (d.first_s or 0)) / (TOKENS - 1) for d in done)
+    done = session.complete([ASKED] * count, max_tokens=TOKENS)
+    assert all(d.first_s is not None and d.last_s is not None for d in done)
+    return [
+        (1e3 * ((d.first_s or 0) - d.sent_s), 1e3 * ((d.last_s or 0) - (d.first_s or 0)) / (TOKENS - 1)) for d in done
+    ]
+
+
+def medians(times: Times) -> tuple[float, float]:
+    first, each = zip(*times, strict=True)
+    return statistics.median(first), statistics.median(each)
+
+
+def told(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.2f}, {pair[1]:.2f}"
 
 
 @contextlib.contextmanager
@@ -85,11 +103,24 @@ def main() -> None:
         "GuideLLM's mock server": mocked(["-m", "guidellm"], PORT),
         "the same, answers written beforehand": mocked([str(ROOT / "tests/evaluate/mock_guidellm.py")], PORT + 1),
     }
-    print("| server | bare socket | tamis.endpoint |\n|---|---|---|")
+    print(
+        "| server | bare socket | tamis.endpoint | it adds | median absolute error against the delays |\n"
+        "|---|---|---|---|---|"
+    )
     for name, server in servers.items():
-        with server as url:
-            found = [bare(url), ours(url)]
-        print(f"| {name} | " + " | ".join(f"{first:.2f}, {each:.2f}" for first, each in found) + " |", flush=True)
+        seen: Times = []
+        found: Times = []
+        with server as url, Session(Endpoint(url, "m", concurrency=1)) as session:
+            bare = Bare(url)
+            bare.ask(WARMUP)
+            ours(session, WARMUP)
+            for _ in range(REQUESTS // TURN):
+                seen += bare.ask(TURN)
+                found += ours(session, TURN)
+        wire, client = medians(seen), medians(found)
+        added = (client[0] - wire[0], client[1] - wire[1])
+        error = medians([(abs(first - TTFT_MS), abs(each - ITL_MS)) for first, each in found])
+        print(f"| {name} | {told(wire)} | {told(client)} | {told(added)} | {told(error)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Language models in this process: base, base at its best, tuned. One load; the adapter is switched, not reloaded.
 
-Speed comes from three things that change no answer beyond bf16's rounding, which the fixed batch plan keeps constant:
+Speed comes from four things that change no answer beyond bf16's rounding, which the fixed batch plan keeps constant:
 the tokens that all prompts share are computed once and their keys and values reused; batches hold prompts of like
-length; and 4-bit weights are unpacked once on a CPU (the same numbers that bitsandbytes would unpack in every step).
+length; reference answers are read in the pass of their prompts, whose keys and values the answer then goes on from;
+and 4-bit weights are unpacked once on a CPU (the same numbers that bitsandbytes would unpack in every step).
 """
 
 from __future__ import annotations
@@ -135,18 +136,20 @@ class Runner:
 
     def __init__(self, engine: Engine, tuned: bool, prefix: list[int]):
         self.engine, self.tuned, self.prefix = engine, tuned, prefix
-        self._cache: Any = None
+
+    @functools.cached_property
+    def shared(self) -> Any:
+        """Keys and values of the prefix, for one prompt."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=self.engine.model.config)
+        if self.prefix:
+            self.forward([self.prefix], cache, None, None)
+        return cache
 
     def cache_for(self, size: int) -> Any:
         """A cache that holds the prefix for a batch."""
-        from transformers import DynamicCache
-
-        model = self.engine.model
-        if self._cache is None:
-            self._cache = DynamicCache(config=model.config)
-            if self.prefix:
-                self.forward([self.prefix], self._cache, None, None)
-        cache = copy.deepcopy(self._cache)
+        cache = copy.deepcopy(self.shared)
         if self.prefix and size > 1:
             cache.batch_repeat_interleave(size)
         return cache
@@ -169,21 +172,33 @@ class Runner:
 
     def prefill(self, prompts: Sequence[list[int]]) -> State:
         """Read the prompts (without the prefix), padded on the left to a multiple of `WIDTHS`."""
+        return self._read(prompts, [[] for _ in prompts])[0]
+
+    def _read(self, prompts: Sequence[list[int]], tails: Sequence[list[int]]) -> tuple[State, Any]:
+        """Read prompts with something behind each, in one pass.
+
+        Returns:
+            The state behind the tails, and the logits from a prompt's last token on, (batch, 1 + longest tail, vocab).
+        """
         import torch
 
         device = self.engine.model.device
+        behind = max(len(t) for t in tails)
         width = max(len(p) for p in prompts)
-        width += -width % WIDTHS
+        width += -(width + behind) % WIDTHS
         pad = self.engine.tokenizer.pad_token_id or 0
-        ids = torch.full((len(prompts), width), pad, device=device)
-        mask = torch.ones((len(prompts), len(self.prefix) + width), dtype=torch.long, device=device)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.as_tensor(prompt, device=device)
-            mask[row, len(self.prefix) : len(self.prefix) + width - len(prompt)] = 0
+        ids = torch.full((len(prompts), width + behind), pad, device=device)
+        mask = torch.zeros((len(prompts), len(self.prefix) + width + behind), dtype=torch.long, device=device)
+        mask[:, : len(self.prefix)] = 1
+        for row, (prompt, tail) in enumerate(zip(prompts, tails, strict=True)):
+            place = slice(width - len(prompt), width + len(tail))
+            ids[row, place] = torch.as_tensor([*prompt, *tail], device=device)
+            mask[row, len(self.prefix) :][place] = 1
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, len(self.prefix) :]
         cache = self.cache_for(len(prompts))
-        logits = self.forward(ids, cache, mask, positions)[:, -1].float()
-        return State(cache, mask, logits, positions[:, -1] + 1)
+        logits = self.forward(ids, cache, mask, positions, 1 + behind).float()
+        # a shorter tail leaves a gap before what is read next, which the mask hides; positions go on without it
+        return State(cache, mask, logits[:, -1], positions[:, width - 1] + 1 + behind), logits
 
     def step(self, state: State, ids: Any, keep: int = 1, valid: Any = None) -> tuple[State, Any]:
         """Read further tokens, shape (batch, t); `valid` marks those that are not padding."""
@@ -212,39 +227,56 @@ class Runner:
         rows = torch.stack(made, dim=1).tolist()
         return [_cut(row, self.engine.stop_ids) for row in rows]
 
-    def likelihood(self, state: State, references: Sequence[list[int]]) -> list[float]:
-        """Negative log-likelihood in nats of each reference after its prompt, summed over its tokens.
+    def scored(self, prompts: Sequence[list[int]], references: Sequence[list[int]]) -> tuple[State, list[float]]:
+        """Read the prompts, and the references behind them in the same pass.
 
-        Leaves the state as it was: what is generated afterwards does not see the references.
+        Returns:
+            The state as `prefill` leaves it (what is generated does not see the references), and each reference's
+            negative log-likelihood in nats after its prompt, summed over its tokens.
         """
+        if not _croppable(self.shared):
+            state = self.prefill(prompts)
+            copied = dataclasses.replace(state, cache=copy.deepcopy(state.cache))
+            return state, self._likelihood(copied, references).tolist()
+        first = [r[:REFERENCE_CHUNK] for r in references]
+        read, logits = self._read(prompts, first)
+        behind = logits.shape[1] - 1
+        losses = _losses(logits[:, :-1], first)
+        losses += self._likelihood(read, [r[behind:] for r in references])
+        end = read.mask.shape[1] - behind
+        if further := read.cache.get_seq_length() - end:
+            read.cache.crop(-further)
+        return State(read.cache, read.mask[:, :end], logits[:, 0], read.next_position - behind), losses.tolist()
+
+    def _likelihood(self, state: State, references: Sequence[list[int]]) -> Any:
+        """Negative log-likelihoods of what follows a state, float64 of shape (batch,). Reads on in its cache."""
         import torch
 
-        device = state.logits.device
-        whole = _croppable(state.cache)
-        state = state if whole else dataclasses.replace(state, cache=copy.deepcopy(state.cache))
-        before = state.cache.get_seq_length()
-        width = max(len(r) for r in references)
-        ids = torch.zeros((len(references), width), dtype=torch.long, device=device)
-        valid = torch.zeros_like(ids)
-        for row, reference in enumerate(references):
-            ids[row, : len(reference)] = torch.as_tensor(reference, device=device)
-            valid[row, : len(reference)] = 1
-        total = torch.zeros(len(references), dtype=torch.float64, device=device)
-        logits = state.logits[:, None]
-        for start in range(0, width, REFERENCE_CHUNK):
-            chunk = slice(start, min(start + REFERENCE_CHUNK, width))
-            size = chunk.stop - start
-            carried = logits[:, -1:]
-            if size > 1 or chunk.stop < width:
-                state, logits = self.step(state, ids[:, chunk], keep=size, valid=valid[:, chunk])
-                seen = torch.cat([carried, logits[:, : size - 1]], dim=1)
-            else:
-                seen = carried
-            logp = seen.log_softmax(-1).gather(-1, ids[:, chunk, None])[..., 0]
-            total -= (logp.double() * valid[:, chunk]).sum(1)
-        if whole and (read := state.cache.get_seq_length() - before):
-            state.cache.crop(-read)
-        return [float(v) for v in total]
+        total = torch.zeros(len(references), dtype=torch.float64, device=state.logits.device)
+        for start in range(0, max(len(r) for r in references), REFERENCE_CHUNK):
+            part = [r[start : start + REFERENCE_CHUNK] for r in references]
+            ids, valid = _padded(part, state.logits.device)
+            carried = state.logits[:, None]
+            state, logits = self.step(state, ids, keep=ids.shape[1], valid=valid)
+            total += _losses(torch.cat([carried, logits[:, :-1]], dim=1), part)
+        return total
+
+
+def _padded(rows: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
+    """Token ids padded on the right, and 1 where they are real; both (rows, longest)."""
+    import torch
+
+    width = max(len(r) for r in rows)
+    ids = torch.as_tensor([r + [0] * (width - len(r)) for r in rows], device=device)
+    valid = torch.as_tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows], device=device)
+    return ids.long(), valid.long()
+
+
+def _losses(logits: Any, references: Sequence[list[int]]) -> Any:
+    """Summed negative log-likelihood of each row's tokens under (rows, longest, vocabulary) logits, float64."""
+    ids, valid = _padded(references, logits.device)
+    logp = logits.log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+    return -(logp.double() * valid).sum(1)
 
 
 def _croppable(cache: Any) -> bool:
@@ -371,18 +403,30 @@ class Plain:
         return self.ids[item.id][len(self.runner.prefix) :]
 
     def answer(self, batch: Sequence[Item]) -> Answered:
-        """Greedy answers, and the likelihood of the reference answers, which is not timed."""
+        """Greedy answers, and the likelihood of the reference answers, which is not counted into the time.
+
+        Where both are read in one pass, its time is split by tokens. The likelihood needs more logits, whose cost so
+        falls to the answers: they are rather too slow than too fast.
+        """
+        suffixes, references = [self._suffix(i) for i in batch], self._references(batch)
         with self.engine.as_(self.tuned):
             started = time.perf_counter()
-            state = self.runner.prefill([self._suffix(i) for i in batch])
+            if references is None:
+                state, losses = self.runner.prefill(suffixes), None
+            else:
+                state, losses = self.runner.scored(suffixes, references)
             read = time.perf_counter()
-            scores = self._scores(state, batch)
-            resumed = time.perf_counter()
             made = self.runner.greedy(state, self.task.answer_tokens)
             ended = time.perf_counter()
         replies = [self._reply(item, tokens, finish) for item, (tokens, finish) in zip(batch, made, strict=True)]
-        scored = [dataclasses.replace(r, **s) for r, s in zip(replies, scores, strict=True)]
-        return Answered(scored, (read - started) + (ended - resumed))
+        if references is None or losses is None:
+            return Answered(replies, ended - started)
+        asked, further = (max(map(len, rows)) for rows in (suffixes, references))
+        replies = [
+            dataclasses.replace(reply, nll=v, nll_tokens=len(r), nll_bytes=len((i.expected or "").encode()))
+            for reply, v, r, i in zip(replies, losses, references, batch, strict=True)
+        ]
+        return Answered(replies, (read - started) * asked / (asked + further) + (ended - read))
 
     def _reply(self, item: Item, tokens: list[int], finish: str) -> Reply:
         output = self.engine.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -394,17 +438,10 @@ class Plain:
         digest = hashlib.sha256(b"".join(i.to_bytes(4, "little") for i in ids)).hexdigest()
         return Reply(self.prompts[item.id], digest, output, finish, len(ids), output_tokens)
 
-    def _scores(self, state: State, batch: Sequence[Item]) -> list[dict[str, Any]]:
-        """`nll` columns; empty where an item has no reference answer."""
+    def _references(self, batch: Sequence[Item]) -> list[list[int]] | None:
+        """Tokens of the reference answers; None where an item has none."""
         texts = [prompting.completion(self.engine.tokenizer, i.messages, i.expected) for i in batch]
-        if any(t is None for t in texts):
-            return [{} for _ in batch]
-        references = [self.engine.tokens(t) for t in texts if t is not None]
-        nll = self.runner.likelihood(state, references)
-        return [
-            {"nll": v, "nll_tokens": len(r), "nll_bytes": len((i.expected or "").encode())}
-            for v, r, i in zip(nll, references, batch, strict=True)
-        ]
+        return None if None in texts else [self.engine.tokens(t) for t in texts if t is not None]
 
     def timed(self, item: Item) -> Timing:
         """One request alone, from text to the last token, the shared prefix being warm (as servers keep it)."""

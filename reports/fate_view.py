@@ -39,5 +39,5 @@ def fate_html(known: Fate | None) -> str:
     facts.append(("row", " · ".join(in_html(one_line(x, 80)) for x in (r["key"], r["id"], place, r["label"]) if x)))
     scores = {k.removeprefix("score_"): v for k, v in r.items() if k.startswith("score_") and v is not None}
     if scores:
-        facts.append(("scores", in_html(", ".join(f"{k} {v:.3f}" for k, v in scores.items()))))
+        facts.append(("scores", in_html(", ".join(f"{k} {written.said(f'{v:.3f}')}" for k, v in scores.items()))))
     return f"<h2>The row</h2>{parts.facts(facts)}"

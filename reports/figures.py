@@ -305,7 +305,7 @@ def _points(placed: Sequence[tuple[Point, float, float, float]], frame: tuple[fl
         box, at = _free_place(label, x, y, r, taken, frame)
         taken.append(box)
         parts += _leader(box, x, y, r)
-        parts.append(_label(at[0], at[1], p.label, "start", bold=p.role == "candidate", halo=True))
+        parts.append(_label(at.x, at.y, p.label, at.anchor, bold=p.role == "candidate", halo=True))
     return parts
 
 
@@ -334,17 +334,26 @@ class Box(NamedTuple):
         return wide * high if wide > 0 and high > 0 else 0.0
 
 
+class Spot(NamedTuple):
+    """Where a label may stand, and by which of its ends: the side that faces the point, as widths are estimates."""
+
+    x: float
+    y: float
+    anchor: str
+
+
 def _free_place(
     label: str, x: float, y: float, r: float, taken: Sequence[Box], frame: tuple[float, float, float, float]
-) -> tuple[Box, tuple[float, float]]:
+) -> tuple[Box, Spot]:
     """Where around a point its label covers least, inside the frame."""
     wide = _width(label)
-    spots = [
-        (x + dx, y + dy)
-        for dy in (4, -r - 6, r + 15, -r - 20, r + 29, -r - 34, r + 43)
-        for dx in (r + 5, -wide - r - 5, -wide / 2)
-    ]
-    boxes = [Box(a - 2, b - SIZE, a + wide + 2, b + 4) for a, b in spots]
+    sides = ((r + 5, "start", 0.0), (-r - 5, "end", wide), (0.0, "middle", wide / 2))
+    spots, boxes = [], []
+    for dy in (4, -r - 6, r + 15, -r - 20, r + 29, -r - 34, r + 43):
+        for dx, anchor, before in sides:
+            left = x + dx - before
+            spots.append(Spot(x + dx, y + dy, anchor))
+            boxes.append(Box(left - 2, y + dy - SIZE, left + wide + 2, y + dy + 4))
 
     def cost(i: int) -> tuple[float, int]:
         box = boxes[i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from tamis.run import Run
 from tamis.schema import STAGES
 
 PAGE = 50
-SHOWN = "id, key, verdict, stage, reason, label, language, source, similarity, slack, cluster, rank, witness"
+# Of a list; the names of witnesses, as many as there are rows, take as long to read as all the rest.
+LISTED = "id, key, verdict, stage, reason, label, language, source, similarity, slack, cluster, rank"
+SHOWN = f"{LISTED}, witness"
+NEAR = 1000  # rows closest to a limit that are found at once: twenty pages
 # Columns a reader may filter or group by. Names go into SQL, so they come from here and from nowhere else.
 FIELDS = ("label", "language", "source", "license")
 
@@ -82,19 +86,40 @@ def count(run: Run, where: Filter = Filter()) -> int:
     return int(ask(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
 
 
-def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
-    """One page of rows, in order of id, or closest to the limit first. `number` counts from 1."""
+def nearest(run: Run, where: Filter) -> tuple[int, list[int]]:
+    """Of the rows that pass a filter and have a distance to a limit: how many, and the places of the closest `NEAR`."""
+    clause, values = dataclasses.replace(where, near_limit=True).sql()
+    closest = f"min_by(file_row_number, (abs(slack), file_row_number), {NEAR}) places"
+    found = ask(run, f"select count(*) n, {closest} from ledger_places {clause}", values)[0]
+    return int(found["n"]), [int(place) for place in found["places"] or ()]
+
+
+def page(
+    run: Run, where: Filter, number: int = 1, size: int = PAGE, closest: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """One page of rows, in order of id, or closest to the limit first.
+
+    Args:
+        run: whose ledger is asked.
+        where: which rows.
+        number: of the page, from 1.
+        size: rows of a page.
+        closest: what `nearest` found, where it was asked before.
+    """
     clause, values = where.sql()
-    some = f"limit {int(size)} offset {int(size) * (int(number) - 1)}"
+    start = int(size) * (int(number) - 1)
+    some = f"limit {int(size)} offset {start}"
     if not where.near_limit:
-        return ask(run, f"select {SHOWN} from ledger {clause} {some}", values)  # the file is sorted by id already
+        return ask(run, f"select {LISTED} from ledger {clause} {some}", values)  # the file is sorted by id already
     # Only what decides the order is read of every row; the other columns of the page's rows alone.
-    query = f"select file_row_number n from ledger_places {clause} order by abs(slack), n {some}"
-    places = ", ".join(str(int(r["n"])) for r in ask(run, query, values))
+    places = list(closest[start : start + int(size)]) if start + int(size) <= NEAR else []
+    if not places:
+        query = f"select file_row_number n from ledger_places {clause} order by abs(slack), n {some}"
+        places = [int(r["n"]) for r in ask(run, query, values)]
     if not places:
         return []
-    these = f"where file_row_number in ({places}) order by abs(slack), file_row_number"
-    return ask(run, f"select {SHOWN} from ledger_places {these}", [])
+    these = f"where file_row_number in ({', '.join(map(str, places))}) order by abs(slack), file_row_number"
+    return ask(run, f"select {LISTED} from ledger_places {these}", [])
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ table.dense tbody th{min-width:96px}table.dense small{font-size:11.5px}
 """
 # The app's own typeface and sizes, so that a section and a heading of Streamlit's look like one page.
 _IN_APP = """
+.tall .scroll{max-height:440px;overflow-y:auto}.tall thead th{position:sticky;top:0;background:var(--ground)}
 .scroll{container-type:inline-size}
 svg.fig{font-family:inherit}h2{font-size:1.2rem;font-weight:600}.tamis{font-size:15px;line-height:1.5}
 """

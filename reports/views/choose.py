@@ -6,7 +6,7 @@ from tamis.reports import choose_parts, page_state
 from tamis.reports.section import section
 from tamis.reports.visible_text import visible
 
-found = page_state.titled("Base")
+found = page_state.titled("Base model")
 choosing = found.view.choosing
 if choosing is None:
     page_state.nothing("No base was chosen in this run. The command that does, from the recipe:", found.view)

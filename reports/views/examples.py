@@ -33,18 +33,26 @@ against = f"{examples.candidate} against {examples.baseline}" if examples.baseli
 st.caption(f"{in_streamlit(against)}, {written.count(examples.total)} items")
 kinds = [c for c in CHANGES if examples.counts.get(c)]
 st.caption(", ".join(f"{examples.counts[c]:,} {CHANGES[c]}" for c in kinds))
+
+
+def first_page() -> None:
+    """Another filter is read from its beginning."""
+    st.session_state["page"] = 1
+
+
 # Streamlit writes what is displayed into the URL: words that stay the same, so no counts in them
 word = st.segmented_control(
     "What changed", [CHANGES[c] for c in kinds], key="change", bind="query-params",
-    help="; ".join(f"{CHANGES[c]}: {MEANING[c]}" for c in kinds),
+    help="; ".join(f"{CHANGES[c]}: {MEANING[c]}" for c in kinds), on_change=first_page,
 )  # fmt: skip
 change = next((c for c in kinds if CHANGES[c] == word), None)
 left, right = st.columns(2)
 labels = sorted({e.label for e in examples.rows if e.label})
 label = left.selectbox(
-    "Expected label", labels, index=None, key="label", bind="query-params", format_func=one_line, placeholder="any"
-)
-text = right.text_input("Text in prompt or answer", key="q", bind="query-params")
+    "Expected label", labels, index=None, key="label", bind="query-params", format_func=one_line, placeholder="any",
+    on_change=first_page,
+)  # fmt: skip
+text = right.text_input("Text in prompt or answer", key="q", bind="query-params", on_change=first_page)
 
 
 def passes(e: Example) -> dict[str, bool]:
@@ -122,7 +130,8 @@ if examples.baseline:
     ]
 where = [x for x in (item.label, item.language, item.finish and f"finish: {item.finish}", item.key, item.id) if x]
 lines.append(("item", " · ".join(in_html(one_line(x, 60)) for x in where)))
-section(f"<h2>The item</h2>{parts.facts(lines)}", "item-detail")
+marks = "Struck through: expected and not said; underlined: said and not expected."
+section(f'<h2>The item</h2>{parts.facts(lines)}<p class="muted">{marks}</p>', "item-detail")
 
 at = rows.index(item) if item in rows else 0
 previous, following = st.columns([1, 1])

@@ -37,7 +37,7 @@ def cards() -> None:
         delta, arrow, colour = None, "off", "gray"
         if other is not None and other.finite is not None and mine.finite is not None:
             change = mine.finite - other.finite
-            delta = f"{written.difference(metric, change, mine.unit)} to {in_streamlit(view.baseline, 40)}"
+            delta = written.difference(metric, change, mine.unit)
             # Streamlit reads the way from an ASCII minus, which is not how a number is written here
             if change:
                 arrow = "up" if change > 0 else "down"
@@ -46,7 +46,9 @@ def cards() -> None:
             how = in_streamlit(mine.how, 300) or None
             st.metric(in_streamlit(name.label), mine.text, delta, colour, delta_arrow=arrow, help=how)
             span = f"{mine.per_cent} interval {mine.interval}" if mine.interval != written.DASH else "no interval"
-            st.caption(in_streamlit(span))
+            st.caption(
+                f"against {in_streamlit(view.baseline, 40)}; {in_streamlit(span)}" if delta else in_streamlit(span)
+            )
 
 
 cards()

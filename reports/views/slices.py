@@ -65,7 +65,7 @@ if by == "label" and page_state.has_ledger(found.run):
         trained = {s["value"]: s["kept"] for s in ledger_query.shares(found.run, "label", most=MOST_LABELS)}
     except (duckdb.Error, OSError):
         page_state.damaged(found.run.curate, "the ledger or the records", view)
-rows = []
+rows, some = [], any(not s.too_few for s in counts)  # where every slice is too small, the caption says so once
 for s in counts[:200]:
     instead = "" if s.instead is None else f"{in_html(one_line(s.instead[0], 40))} {parts.muted(f'×{s.instead[1]}')}"
     rows.append(
@@ -78,16 +78,20 @@ for s in counts[:200]:
             f'<span class="t-bad">{s.broken}</span>',
             *([written.count(trained.get(s.name, 0))] if trained is not None else []),
             instead,
-            '<span class="muted">too few to say</span>' if s.too_few else "",
+            *(['<span class="muted">too few to say</span>' if s.too_few else ""] if some else []),
         ]
     )
 head = [by, "items", f"right, {in_html(examples.candidate)}", f"right, {in_html(examples.baseline or 'no baseline')}"]
-head += ["fixed", "broken", *(["rows kept"] if trained is not None else []), "most often said instead", ""]
-caption = (
-    f"Counts, no statistics; under {FEW} items nothing can be said of a slice. Rows kept: by curation, of this label"
-    if trained is not None
-    else f"Counts, no statistics; under {FEW} items nothing can be said of a slice"
-)
+head += [
+    "fixed",
+    "broken",
+    *(["rows kept"] if trained is not None else []),
+    "most often said instead",
+    *([""] if some else []),
+]
+which = "a slice" if some else "these slices, which all have fewer"
+caption = f"Counts, no statistics; under {FEW} items nothing can be said of {which}"
+caption += ". Rows kept: by curation, of this label" if trained is not None else ""
 section(parts.table(head, rows, caption, range(1, 7 if trained is not None else 6), "dense"), f"counts-{by}")
 if len(counts) > 200:
     st.caption(f"200 of {len(counts):,} shown")

@@ -1,5 +1,7 @@
 """The language model in this process: every shortcut gives the answers of the long way."""
 
+import dataclasses
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -101,6 +103,34 @@ def test_long_references_are_scored_in_pieces_with_the_same_result(setting, monk
     for size in (1, 3, 5):
         monkeypatch.setattr(local, "REFERENCE_CHUNK", size)
         assert [r.nll for r in system.answer(given.items[:8]).replies] == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.usefixtures("exact_arithmetic")
+@pytest.mark.parametrize("chunk", [2, 32])
+def test_an_answer_does_not_see_the_reference_read_behind_its_prompt(setting, monkeypatch, chunk):
+    monkeypatch.setattr(local, "REFERENCE_CHUNK", chunk)
+    given = setting(system="You sort the mail of a shop.")
+    system = made(given)
+    unasked = [dataclasses.replace(i, expected=None) for i in given.items[:8]]
+
+    with_reference = system.answer(given.items[:8]).replies
+    without = system.answer(unasked).replies
+
+    assert [r.output for r in with_reference] == [r.output for r in without]
+    assert all(r.nll is not None for r in with_reference)
+    assert all(r.nll is None for r in without)
+
+
+@pytest.mark.usefixtures("exact_arithmetic")
+def test_a_cache_that_forgets_is_read_twice_with_the_same_result(setting, monkeypatch):
+    given = setting()
+    system = made(given)
+    together = system.answer(given.items[:8]).replies
+    monkeypatch.setattr(local, "_croppable", lambda cache: False)
+    apart = system.answer(given.items[:8]).replies
+
+    assert [r.output for r in together] == [r.output for r in apart]
+    assert [r.nll for r in together] == pytest.approx([r.nll for r in apart], abs=1e-4)
 
 
 @pytest.mark.usefixtures("exact_arithmetic")

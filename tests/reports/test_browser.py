@@ -1,6 +1,7 @@
 """The app in a real browser: verdict to example, lasso, address bar, and no request to anywhere else.
 
 apt-get install chromium chromium-driver
+pip install --no-deps axe-playwright-python       (for the file of axe-core in it; playwright itself is not used)
 pytest -m browser tests/reports/test_browser.py
 """
 
