@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,40 +85,33 @@ def count(run: Run, where: Filter = Filter()) -> int:
     return int(ask(run, f"select count(*) n from ledger {clause}", values)[0]["n"])
 
 
-def nearest(run: Run, where: Filter) -> tuple[int, list[int]]:
-    """Of the rows that pass a filter and have a distance to a limit: how many, and the places of the closest `NEAR`."""
+def nearest(run: Run, where: Filter) -> tuple[int, list[dict[str, Any]]]:
+    """Of the rows that pass a filter and have a distance to a limit: how many, and the `NEAR` closest, in order.
+
+    They lie all over the file, so that a thousand of them take as long to read as a page of them.
+    """
     clause, values = dataclasses.replace(where, near_limit=True).sql()
     closest = f"min_by(file_row_number, (abs(slack), file_row_number), {NEAR}) places"
     found = ask(run, f"select count(*) n, {closest} from ledger_places {clause}", values)[0]
-    return int(found["n"]), [int(place) for place in found["places"] or ()]
+    return int(found["n"]), _at(run, found["places"] or [])
 
 
-def page(
-    run: Run, where: Filter, number: int = 1, size: int = PAGE, closest: Sequence[int] = ()
-) -> list[dict[str, Any]]:
-    """One page of rows, in order of id, or closest to the limit first.
-
-    Args:
-        run: whose ledger is asked.
-        where: which rows.
-        number: of the page, from 1.
-        size: rows of a page.
-        closest: what `nearest` found, where it was asked before.
-    """
+def page(run: Run, where: Filter, number: int = 1, size: int = PAGE) -> list[dict[str, Any]]:
+    """One page of rows, in order of id, or closest to the limit first. `number` counts from 1."""
     clause, values = where.sql()
-    start = int(size) * (int(number) - 1)
-    some = f"limit {int(size)} offset {start}"
+    some = f"limit {int(size)} offset {int(size) * (int(number) - 1)}"
     if not where.near_limit:
         return ask(run, f"select {LISTED} from ledger {clause} {some}", values)  # the file is sorted by id already
-    # Only what decides the order is read of every row; the other columns of the page's rows alone.
-    places = list(closest[start : start + int(size)]) if start + int(size) <= NEAR else []
-    if not places:
-        query = f"select file_row_number n from ledger_places {clause} order by abs(slack), n {some}"
-        places = [int(r["n"]) for r in ask(run, query, values)]
+    query = f"select file_row_number n from ledger_places {clause} order by abs(slack), n {some}"
+    return _at(run, [r["n"] for r in ask(run, query, values)])
+
+
+def _at(run: Run, places: list[int]) -> list[dict[str, Any]]:
+    """Rows by their places, the closest to a limit first: what decides the order is read of every row, the rest not."""
     if not places:
         return []
-    these = f"where file_row_number in ({', '.join(map(str, places))}) order by abs(slack), file_row_number"
-    return ask(run, f"select {LISTED} from ledger_places {these}", [])
+    these = f"where file_row_number in ({', '.join(str(int(p)) for p in places)})"
+    return ask(run, f"select {LISTED} from ledger_places {these} order by abs(slack), file_row_number", [])
 
 
 def rows_of(run: Run, ids: list[str]) -> list[dict[str, Any]]:

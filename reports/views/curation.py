@@ -1,5 +1,6 @@
 """Where the rows went, why, and by how little."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -31,15 +32,21 @@ def reasons_of(path: str, at: object) -> list[dict[str, Any]]:
     return ledger_query.reasons(run)
 
 
+@st.cache_resource(max_entries=32, show_spinner=False)
+def nearest(path: str, at: object, where: Filter) -> tuple[int, list[dict[str, Any]]]:
+    return ledger_query.nearest(run, where)
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
-def passing(path: str, at: object, where: Filter) -> tuple[int, list[int]]:
-    """How many rows pass, and the places of the first of them where they are ordered by a limit."""
-    return ledger_query.nearest(run, where) if where.near_limit else (ledger_query.count(run, where), [])
+def passing(path: str, at: object, where: Filter) -> int:
+    return nearest(path, at, where)[0] if where.near_limit else ledger_query.count(run, where)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def page_of(path: str, at: object, where: Filter, number: int) -> list[dict[str, Any]]:
-    return ledger_query.page(run, where, number, closest=passing(path, at, where)[1])
+    if where.near_limit and number * PAGE <= ledger_query.NEAR:
+        return nearest(path, at, where)[1][(number - 1) * PAGE : number * PAGE]
+    return ledger_query.page(run, where, number)
 
 
 def first_page() -> None:
@@ -105,7 +112,7 @@ def rows_table() -> None:
     text = d.text_input("Id, key, label or file contains", key="rows_q", bind="query-params", on_change=first_page)
     near = st.checkbox("Closest to a limit first", key="near", bind="query-params", on_change=first_page)
     where = Filter(verdict, stage, reason, None, text or None, near)
-    total, _ = passing(*known_as, where)
+    total = passing(*known_as, where)
     if not total:
         st.info("No row passes these filters.")
         return
@@ -216,3 +223,6 @@ rows_table()
 score_figure()
 diversity()
 before_and_after()
+# What is asked next of the rows more often than anything else is known before it is asked.
+with contextlib.suppress(duckdb.Error, OSError):  # said above, where it is damaged
+    nearest(str(run.path), page_state.signature(run), Filter(near_limit=True))

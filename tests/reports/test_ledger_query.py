@@ -18,25 +18,33 @@ def slacks(run) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("known", [0, 3, 20])
-def test_the_rows_closest_to_a_limit_come_first_however_many_of_them_are_known_before(finished, monkeypatch, known):
-    monkeypatch.setattr(ledger_query, "NEAR", known or 1)
+def test_the_rows_closest_to_a_limit_come_first_known_at_once_or_page_by_page(finished, monkeypatch):
+    monkeypatch.setattr(ledger_query, "NEAR", 25)
     wanted, where = slacks(finished), Filter(near_limit=True)
 
-    total, places = nearest(finished, where)
-    ids = [r["id"] for n in (1, 2, 3) for r in page(finished, where, n, 10, places if known else ())]
+    total, rows = nearest(finished, where)
+    paged = [r for n in (1, 2, 3) for r in page(finished, where, n, 10)]
 
     assert total == len(wanted) == ledger_query.count(finished, where)
-    assert len(places) == (known or 1)
-    assert len(set(ids)) == 30 <= total
-    assert [wanted[i] for i in ids] == sorted(wanted.values())[:30]
+    assert len({r["id"] for r in paged}) == 30 <= total
+    assert [wanted[r["id"]] for r in paged] == sorted(wanted.values())[:30]
+    assert rows == paged[:25]
 
 
 def test_a_filter_holds_for_what_is_nearest_too(finished):
-    near = Filter(stage="deduplicate", near_limit=True)
-    total, places = nearest(finished, near)
-    assert 0 < total < nearest(finished, Filter(near_limit=True))[0]
-    assert {r["stage"] for r in page(finished, near, closest=places)} == {"deduplicate"}
+    total, rows = nearest(finished, Filter(stage="deduplicate"))
+    assert 0 < total < nearest(finished, Filter())[0]
+    assert {r["stage"] for r in rows} == {"deduplicate"}
+    assert nearest(finished, Filter(text="no such row")) == (0, [])
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_page_of_the_app_is_that_of_the_ledger_also_beyond_what_is_known(monkeypatch, finished, number):
+    monkeypatch.setattr(ledger_query, "NEAR", 100)
+    app = opened(monkeypatch, finished.path, "curation", near="true", rows_page=str(number))
+    listed = [part.split('"')[0] for part in html_of(app).split('<b data-key="')[1:]]
+    assert listed == [r["id"] for r in page(finished, Filter(near_limit=True), number)]
+    assert listed
 
 
 def test_the_page_lists_the_rows_of_its_filter_and_shows_the_fate_of_the_one_that_is_clicked(monkeypatch, finished):
