@@ -10,8 +10,6 @@ two_milliseconds -s` prints its medians).
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -19,45 +17,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tamis.endpoint import Endpoint, Session
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from tests.evaluate.bare_socket import Bare, Times  # noqa: E402
+from tests.evaluate.loaded_server import serving  # noqa: E402
+
 ASKED = [{"role": "user", "content": "where is my order?"}]
 TTFT_MS, ITL_MS, TOKENS = 60, 10, 12
 REQUESTS, TURN, WARMUP = 200, 20, 5  # of each client, at a time, and before
 PORT = 18_441
-
-
-Times = list[tuple[float, float]]  # of requests: milliseconds to the first token, and between tokens
-
-
-class Bare:
-    """A blocking socket."""
-
-    def __init__(self, url: str):
-        parts = urlsplit(url)
-        body = {"model": "m", "messages": ASKED, "max_tokens": TOKENS, "temperature": 0, "stream": True}
-        data = json.dumps(body | {"stream_options": {"include_usage": True}}).encode()
-        head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        self.request = head.encode() + data
-        self.link = socket.create_connection((parts.hostname, parts.port))
-        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask(self, count: int) -> Times:
-        found = []
-        for _ in range(count):
-            sent, times, got = time.perf_counter(), [], b""
-            self.link.sendall(self.request)
-            while not got.endswith(b"0\r\n\r\n"):
-                new = self.link.recv(65_536)
-                times += [time.perf_counter()] * (b'"content"' in new)
-                got += new
-            found.append((1e3 * (times[0] - sent), 1e3 * (times[-1] - times[0]) / (TOKENS - 1)))
-        return found
 
 
 def ours(session: Session, count: int) -> Times:
@@ -96,8 +67,6 @@ def mocked(start: list[str], port: int) -> Iterator[str]:
 
 
 def main() -> None:
-    from tests.evaluate.loaded_server import serving
-
     servers = {
         "ours (tests/evaluate/loaded_server.py)": serving(ttft_ms=TTFT_MS, itl_ms=ITL_MS, tokens=TOKENS),
         "GuideLLM's mock server": mocked(["-m", "guidellm"], PORT),
@@ -111,7 +80,7 @@ def main() -> None:
         seen: Times = []
         found: Times = []
         with server as url, Session(Endpoint(url, "m", concurrency=1)) as session:
-            bare = Bare(url)
+            bare = Bare(url, ASKED, TOKENS)
             bare.ask(WARMUP)
             ours(session, WARMUP)
             for _ in range(REQUESTS // TURN):

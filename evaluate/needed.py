@@ -16,7 +16,7 @@ Grown = Callable[[float], Interval]
 
 
 def grown(metric: Metric, candidate: Evidence, baseline: Evidence | None, confidence: float) -> Grown | None:
-    """The interval if there were `k` times as many items like these; None where only its width can be scaled.
+    """The interval if there were `k` times as many items, in clusters like these; None where only widths can be scaled.
 
     Args:
         metric: of a proportion, else None is returned.
@@ -26,19 +26,14 @@ def grown(metric: Metric, candidate: Evidence, baseline: Evidence | None, confid
     """
     if metric.family != "proportion" or metric.rows is None or not len(candidate.answers):
         return None
-    n = len(candidate.answers)
     if baseline is None:
-        right = metric.rows(candidate.answers)
-        if right is None:
-            return None
-        total = float(right.sum())
-        return lambda k: Interval(total / n, *intervals.wilson(total * k, n * k, confidence), n, "wilson")
-    a, b = (metric.rows(answers) for answers in aligned(candidate.answers, baseline.answers))
+        right, clusters = metric.rows(candidate.answers), candidate.answers.components
+        return None if right is None else lambda k: intervals.proportion(right, clusters, confidence, times=k)
+    ours, theirs = aligned(candidate.answers, baseline.answers)
+    a, b = metric.rows(ours), metric.rows(theirs)
     if a is None or b is None:
         return None
-    fixed, broken = float((a > b).sum()), float((a < b).sum())
-    value = (fixed - broken) / n
-    return lambda k: Interval(value, *intervals.tango(fixed * k, broken * k, n * k, confidence), n, "tango")
+    return lambda k: intervals.paired_proportion(a, b, ours.components, confidence, times=k)
 
 
 def more_items(

@@ -78,7 +78,9 @@ def wilson(successes: float, n: float, confidence: float = 0.95, *, z: float | N
     return min(max(0.0, centre - half), p), max(min(1.0, centre + half), p)
 
 
-def proportion(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+def proportion(
+    scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, confidence: float = 0.95, *, times: float = 1
+) -> Interval:
     """A proportion with Wilson bounds, clustered where items come in clusters.
 
     With clusters, n is replaced by n / design effect, where the design effect is the ratio of the clustered variance
@@ -89,6 +91,7 @@ def proportion(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, con
         scores: 0/1 or boolean, shape (n,).
         clusters: cluster of each item, shape (n,), or None where all are independent.
         confidence: of the two-sided interval.
+        times: the bounds as they would be with so many times as many items and clusters like these, for planning.
     """
     x = _vector(scores)
     n = len(x)
@@ -97,12 +100,13 @@ def proportion(scores: npt.ArrayLike, clusters: npt.ArrayLike | None = None, con
     p = float(x.mean())
     count = _count(clusters, n)
     if count == n:
-        return Interval(p, *wilson(float(x.sum()), n, confidence), n, "wilson", "items", confidence)
+        return Interval(p, *wilson(float(x.sum()) * times, n * times, confidence), n, "wilson", "items", confidence)
     if count < 2:
         return _unresolved(p, n, "wilson, clustered", "clusters", confidence, "a single cluster has no variance")
     iid = p * (1 - p) / n
     effect = max(1.0, clustered_se(x, clusters) ** 2 / iid) if iid > 0 else n / count
-    bounds = wilson(float(x.sum()) / effect, n / effect, z=_t(confidence, count - 1))
+    effective = n * times / effect
+    bounds = wilson(p * effective, effective, z=_t(confidence, count * times - 1))
     return Interval(p, *bounds, n, "wilson, clustered", "clusters", confidence)
 
 
@@ -163,7 +167,12 @@ def _falling_root(f: Callable[[float], float], low: float, high: float) -> float
 
 
 def paired_proportion(
-    candidate: npt.ArrayLike, baseline: npt.ArrayLike, clusters: npt.ArrayLike | None = None, confidence: float = 0.95
+    candidate: npt.ArrayLike,
+    baseline: npt.ArrayLike,
+    clusters: npt.ArrayLike | None = None,
+    confidence: float = 0.95,
+    *,
+    times: float = 1,
 ) -> Interval:
     """Difference of two paired proportions (candidate less baseline), Tango bounds, clustered where needed.
 
@@ -174,6 +183,7 @@ def paired_proportion(
         baseline: 0/1 of the same items in the same order.
         clusters: cluster of each item, or None.
         confidence: of the two-sided interval.
+        times: as `proportion`'s.
     """
     a, b = _vector(candidate), _vector(baseline)
     if len(a) != len(b):
@@ -186,12 +196,14 @@ def paired_proportion(
     value = (fixed - broken) / n
     count = _count(clusters, n)
     if count == n:
-        return Interval(value, *tango(fixed, broken, n, confidence), n, "tango", "items", confidence)
+        bounds = tango(fixed * times, broken * times, n * times, confidence)
+        return Interval(value, *bounds, n, "tango", "items", confidence)
     if count < 2:
         return _unresolved(value, n, "tango, clustered", "clusters", confidence, "a single cluster has no variance")
     iid = float(((difference - difference.mean()) ** 2).sum()) / n**2
     effect = max(1.0, clustered_se(difference, clusters) ** 2 / iid) if iid > 0 else n / count
-    bounds = tango(fixed / effect, broken / effect, n / effect, z=_t(confidence, count - 1))
+    scale = times / effect
+    bounds = tango(fixed * scale, broken * scale, n * scale, z=_t(confidence, count * times - 1))
     return Interval(value, *bounds, n, "tango, clustered", "clusters", confidence)
 
 
@@ -571,7 +583,7 @@ def _z(confidence: float) -> float:
     return float(ndtri(0.5 + confidence / 2))
 
 
-def _t(confidence: float, freedom: int) -> float:
+def _t(confidence: float, freedom: float) -> float:
     from scipy.special import stdtrit
 
     _check(confidence)

@@ -93,6 +93,19 @@ def test_an_unclear_difference_says_how_many_more_items(evaluated):
     assert pair["examples_needed"] > 100
 
 
+def test_items_in_clusters_are_not_counted_one_by_one(evaluated):
+    # ten near-duplicates each, fixed or not as a whole: 200 items, twenty opinions
+    clusters = [place // 10 for place in range(200)]
+    measured(evaluated, "main", "base", [0] * 200, component=clusters)
+    measured(evaluated, "main", "tuned", [int(c in (3, 8)) for c in clusters], component=clusters)
+
+    pair = compare(evaluated.run, recipe())["pairs"][0]
+
+    assert pair["delta"]["lower"] < 0 < pair["delta"]["value"]
+    assert pair["mcnemar_p"] is None  # over the items it would be 2e-6
+    assert 200 < pair["examples_needed"] < 260  # 23 clusters more; counted one by one the items would be enough
+
+
 def test_systems_of_two_evaluation_sets_are_not_compared(evaluated):
     evaluated.add("main", "base", [1, 0])
     evaluated.add("main", "tuned", [1, 0], about={"eval_set_sha256": "other"})
