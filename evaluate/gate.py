@@ -265,6 +265,8 @@ def judge_gate(gate: Gate, policy: Policy, case: Case) -> dict[str, Any]:
         return _row(gate, Ruling("INVALID", str(error).replace("\n", " ")))
     min_n = gate.min_n or policy.defaults.min_n
     ruling = decide(interval, requirement, metric, min_n)
+    if ruling.verdict == "PASS" and (why := _cannot_fail(requirement, metric, case)):
+        ruling = dataclasses.replace(ruling, note="; ".join(filter(None, (ruling.note, why))))
     needed = None
     if ruling.verdict == "INCONCLUSIVE":
         against = None if requirement.of == "absolute" else case.baseline
@@ -349,6 +351,18 @@ def _untrusted(gate: Gate, metric: Metric, requirement: Requirement, case: Case)
         if both_local and ours != theirs:
             return f"timed on different machines: {ours} and {theirs}"
     return None
+
+
+def _cannot_fail(requirement: Requirement, metric: Metric, case: Case) -> str | None:
+    """Why a pass says little: the baseline has less to lose than the gate allows."""
+    margin = -requirement.limit
+    if requirement.of != "delta" or metric.family != "proportion" or metric.direction != "up" or margin <= 0:
+        return None
+    assert case.baseline is not None
+    theirs = measure.absolute(case.baseline, metric.id).value
+    if theirs >= margin:
+        return None
+    return f"says little: {case.baseline.name} has {theirs:.3g}, so not even 0 would lose the margin of {margin:g}"
 
 
 def _misjudged(gate: Gate, policy: Policy, case: Case) -> str | None:

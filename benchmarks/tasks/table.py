@@ -22,7 +22,7 @@ ELSEWHERE = ("load.", "cost.", "latency.")  # of the run itself, on a machine th
 
 
 def shown(value: float | None) -> str:
-    """Three digits behind the point of small numbers, none behind that of large ones."""
+    """Three digits behind the point of small numbers, one behind that of large ones."""
     if value is None:
         return "?"
     if abs(value) >= 1e7:
@@ -38,7 +38,7 @@ def timed(found: dict[str, Any] | None) -> list[str]:
     """The cells of `TIMED`; empty ones for a system that was not timed."""
     if found is None:
         return [""] * len(TIMED)
-    return [cell(*found["alone_ms"]), *(f"{r:,.2f}" for r in found["items_per_s"]), f"{found['usd_per_1k']:.4f}"]
+    return [cell(*found["alone_ms"]), *(f"{r:,.2f}" for r in found["items_per_s"]), f"{found['usd_per_1k']:.2g}"]
 
 
 def table(task: str, compared: dict[str, Any], clock: dict[str, Any]) -> list[str]:
@@ -67,7 +67,7 @@ def main() -> None:
         print(f"**{task}**: {what}, {compared['items']} items. Verdict {verdict['verdict']}.\n")
         print("\n".join(table(task, compared, clock)))
         gates = verdict["arms"][verdict["arm"]]["gates"]
-        told = [f"{g['id']} {g['verdict']} ({cell(g['value'], g['lower'], g['upper'])}; {g['require']})" for g in gates]
+        told = [f"{g['id']} {g['verdict']}: {cell(g['value'], g['lower'], g['upper'])}, {g['require']}" for g in gates]
         print(f"\nGates: {'; '.join(told)}.\n")
 
 

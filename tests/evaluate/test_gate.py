@@ -76,6 +76,17 @@ def test_non_inferiority_is_judged_on_the_paired_interval(evaluated):
     assert -0.02 < row["lower"] < 0
 
 
+@pytest.mark.parametrize(("right", "told"), [(8, True), (40, False)])
+def test_a_margin_larger_than_what_the_baseline_has_is_named(evaluated, right, told):
+    for system in ("base", "tuned"):
+        evaluated.add(system=system, right=hits(right, 400))
+
+    row = gate_of(ruled(evaluated, NO_LOSS))
+
+    assert row["verdict"] == "PASS"
+    assert ("base has 0.02, so not even 0 would lose" in (row["note"] or "")) == told
+
+
 def test_two_equal_models_do_not_pass_as_better(evaluated):
     for system in ("base", "tuned"):
         evaluated.add(system=system, right=hits(340, 400))
