@@ -1,5 +1,7 @@
 """First page: the verdict, the numbers behind it, the gates, and how the systems compare."""
 
+from typing import Literal
+
 import streamlit as st
 
 from tamis.reports import html_parts as parts
@@ -34,7 +36,9 @@ def cards() -> None:
         return
     for column, metric in zip(st.columns(len(metrics)), metrics, strict=True):
         mine, other, name = ours.get(metric), theirs.get(metric) if theirs else None, named(metric)
-        delta, arrow, colour = None, "off", "gray"
+        delta = None
+        arrow: Literal["up", "down", "off"] = "off"
+        colour: Literal["gray", "green", "red"] = "gray"
         if other is not None and other.finite is not None and mine.finite is not None:
             change = mine.finite - other.finite
             delta = written.difference(metric, change, mine.unit)
