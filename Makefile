@@ -36,6 +36,8 @@ test-all: $(VENV)/.installed ## the slow tests too
 
 browser: $(VENV)/.installed ## install Debian's chromium (asks for root), then the tests in a real browser
 	command -v chromium chromedriver >/dev/null || (apt-get update -q && apt-get install -y -q chromium chromium-driver)
+	@# axe-core as one file; the browser it would bring is not wanted
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	$(BIN)/python -m pytest -m browser tests/reports/test_browser.py
 
 test-install: $(VENV)/.installed ## build the wheel and use it in fresh environments (asks the package registry)
