@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -197,7 +198,8 @@ def load_model(
         # transformers looks at plain linear layers; Falcon's are of a class of their own
         log.warning("no layer of %s can be held in %s; its weights stay as they are", model.name, quantisation)
     elif unpacked and quantisation in ("nf4", "fp4"):
-        loaded = loaded.dequantize().to(dtype)
+        with quiet():
+            loaded = loaded.dequantize().to(dtype)
     disable_cpu_repacking(loaded)
     _read_head_once(loaded)
     loaded.tamis_sha256 = model.sha256
@@ -293,7 +295,8 @@ def load_adapter(model: Any, folder: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
-        tuned = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True)
+        with quiet():
+            tuned = PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise RecipeError("the adapter does not fit the model", where=str(folder), why=_first_line(error)) from None
     _require_alive(tuned, folder)
@@ -629,6 +632,24 @@ def _prepare_environment() -> None:
 def _expected(record: logging.LogRecord) -> bool:
     """Drop what bitsandbytes says on every CPU: a wanted kernel not fetched from the hub, and int8's own casts."""
     return not str(record.msg).startswith(("Failed to load CPU gemm_4bit", "MatMul8bitLt: inputs will be cast"))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Libraries that talk at every correct run: deprecations between them, and their own progress."""
+    names = ("transformers", "trl", "peft", "accelerate", "datasets")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch|peft|transformers")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

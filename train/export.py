@@ -32,6 +32,7 @@ from tamis.models import (
     load_model,
     load_tokenizer,
     quantisation_of,
+    quiet,
     resolve,
     weights_sha256,
     without_progress_bars,
@@ -45,7 +46,6 @@ from tamis.train.model_card import data_card, model_card
 from tamis.train.parity import MAX_KL, MIN_AGREEMENT, Parity, answer_logprobs, compare, drawn
 from tamis.train.serve_lint import architecture_of, max_lora_rank, vllm_problems
 from tamis.train.serving_files import generation_config, modelfile, serve_script, write_executable
-from tamis.train.sft import quiet
 from tamis.train.stage import PACKAGES, label_table, read_plan
 
 MANIFEST = "manifest.json"

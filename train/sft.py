@@ -15,17 +15,15 @@ import contextlib
 import dataclasses
 import inspect
 import json
-import logging
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tamis.errors import RecipeError, StageFailed
-from tamis.models import IDENTITY, ResolvedModel, disable_cpu_repacking, load_model, load_tokenizer
+from tamis.models import IDENTITY, ResolvedModel, disable_cpu_repacking, load_model, load_tokenizer, quiet
 from tamis.recipe import Train
 from tamis.run import disk_full, file_sha256
 from tamis.schema import write_atomic, write_json
@@ -523,21 +521,3 @@ def _explained(folder: Path) -> Iterator[None]:
             why="the checkpoint in progress could not be written; the one before it is whole",
             hint="free some space, then the same command",
         ) from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Libraries that talk at every correct run: deprecations between them, and their own progress."""
-    names = ("transformers", "trl", "peft", "accelerate", "datasets")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch|peft|transformers")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
