@@ -102,9 +102,9 @@ def ordered(pool: sample.Pool, method: str, seed: int) -> np.ndarray:
     n, weight = len(groups), np.maximum(pool.quality, 1e-3) ** 2
     if method == "gain":
         place = np.argsort(coverage.rank(pool.vectors, weight, np.ones(n), groups)[0])
-        inside = [m[np.argsort(place[m])] for m in sample.members(groups)]
+        inside = [m[np.argsort(place[m])] for m in coverage.members(groups)]
     else:
-        inside = [m[farthest(pool.vectors[m], weight[m])] for m in sample.members(groups)]
+        inside = [m[farthest(pool.vectors[m], weight[m])] for m in coverage.members(groups)]
     return sample.interleave(groups, inside, 0.5)
 
 

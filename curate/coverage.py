@@ -43,6 +43,12 @@ def nearest_kept(vectors: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.
     return np.maximum(distance, 0), at
 
 
+def members(groups: np.ndarray) -> list[np.ndarray]:
+    """The rows of each group, in the order of the groups."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []
+
+
 def nearest_in_groups(vectors: np.ndarray, groups: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The kept row of its own group nearest to each row that is not kept.
 
@@ -55,8 +61,7 @@ def nearest_in_groups(vectors: np.ndarray, groups: np.ndarray, kept: np.ndarray)
         (n,) int64 row, -1 where the row is kept or its group keeps none, and (n,) float32 cosine, rounded to 1e-4.
     """
     at, likeness = np.full(len(vectors), -1, np.int64), np.zeros(len(vectors), np.float32)
-    order = np.argsort(groups, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []:
+    for rows in members(groups):
         ours, others = rows[kept[rows]], rows[~kept[rows]]
         if len(ours) and len(others):
             distance, near = nearest_kept(vectors[others], vectors[ours])
@@ -130,11 +135,8 @@ def spread(vectors: np.ndarray, weight: np.ndarray, distance: np.ndarray) -> np.
 
 
 def _blocks(groups: np.ndarray) -> list[np.ndarray]:
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    parts = np.split(order, cuts) if len(groups) else []
     # rows stand in the order of their hashes, so that every slice is a draw from its group
-    return [p[start :: -(-len(p) // BLOCK)] for p in parts for start in range(-(-len(p) // BLOCK))]
+    return [p[start :: -(-len(p) // BLOCK)] for p in members(groups) for start in range(-(-len(p) // BLOCK))]
 
 
 def _steps(distance: np.ndarray) -> np.ndarray:

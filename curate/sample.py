@@ -57,10 +57,12 @@ def order(pool: Pool, method: str, seed: int, clusters: int | None = None) -> tu
         return np.lexsort((np.arange(n), -pool.tokens)), none
     if method == "stratified":
         groups = np.unique(np.array([v or "" for v in pool.labels]), return_inverse=True)[1] if n else none
-        return interleave(groups, [m[np.argsort(chance[m], kind="stable")] for m in members(groups)], 1.0), none
+        return interleave(
+            groups, [m[np.argsort(chance[m], kind="stable")] for m in coverage.members(groups)], 1.0
+        ), none
     groups = cluster(pool, seed, clusters)
     weight, generic = worth(pool.quality), _from_the_middle(pool.vectors)
-    inside = [m[coverage.spread(pool.vectors[m], weight[m], generic[m])] for m in members(groups)]
+    inside = [m[coverage.spread(pool.vectors[m], weight[m], generic[m])] for m in coverage.members(groups)]
     return interleave(groups, inside, 0.5), groups.astype(np.int32)
 
 
@@ -75,7 +77,7 @@ def cluster(pool: Pool, seed: int, clusters: int | None) -> np.ndarray:
     total = min(clusters or max(1, round(math.sqrt(n / 2))), n)
     out, start = np.zeros(n, np.int64), 0
     names = np.array([label or "" for label in pool.labels])
-    for same in members(np.unique(names, return_inverse=True)[1]):
+    for same in coverage.members(np.unique(names, return_inverse=True)[1]):
         wanted = max(1, round(total * len(same) / n))
         k = _distinct(pool.vectors[same], wanted)
         if k > 1:
@@ -100,12 +102,6 @@ def _distinct(vectors: np.ndarray, enough: int) -> int:
         if found >= enough:
             return enough
     return found
-
-
-def members(groups: np.ndarray) -> list[np.ndarray]:
-    """The rows of each group, in the order of the groups."""
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []
 
 
 def worth(quality: np.ndarray) -> np.ndarray:

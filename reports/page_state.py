@@ -193,6 +193,11 @@ def progress() -> None:
         st.rerun()
 
 
+def turn_back(key: str) -> None:
+    """Show the first page again, where `key` is that of the pagination."""
+    st.session_state[key] = 1
+
+
 def newly_clicked(choice: object, key: str) -> int | None:
     """The row of a table that was clicked in this very rerun. A selection stays; what is chosen since must win."""
     rows = choice["selection"]["rows"]  # type: ignore[index]

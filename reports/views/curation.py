@@ -49,9 +49,7 @@ def page_of(path: str, at: object, where: Filter, number: int) -> list[dict[str,
     return ledger_query.page(run, where, number)
 
 
-def first_page() -> None:
-    """Another filter is read from its beginning."""
-    st.session_state["rows_page"] = 1
+first_page = functools.partial(page_state.turn_back, "rows_page")  # another filter is read from its beginning
 
 
 def part(draw: Callable[[], None]) -> Callable[[], None]:

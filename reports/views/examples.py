@@ -1,5 +1,7 @@
 """Evaluation items one by one: broken first, with the words that differ and the training rows nearest to them."""
 
+import functools
+
 import duckdb
 import streamlit as st
 
@@ -33,13 +35,7 @@ against = f"{examples.candidate} against {examples.baseline}" if examples.baseli
 st.caption(f"{in_streamlit(against)}, {written.count(examples.total)} items")
 kinds = [c for c in CHANGES if examples.counts.get(c)]
 st.caption(", ".join(f"{examples.counts[c]:,} {CHANGES[c]}" for c in kinds))
-
-
-def first_page() -> None:
-    """Another filter is read from its beginning."""
-    st.session_state["page"] = 1
-
-
+first_page = functools.partial(page_state.turn_back, "page")  # another filter is read from its beginning
 # Streamlit writes what is displayed into the URL: words that stay the same, so no counts in them
 word = st.segmented_control(
     "What changed", [CHANGES[c] for c in kinds], key="change", bind="query-params",
